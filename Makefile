@@ -1,0 +1,40 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`. Each makes .venv when it is missing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help venv demo test test-fast check format bench clean
+
+help:  ## what can be made
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+venv: $(STAMP)  ## .venv with every extra that the tests, the demo and our side of the benchmarks use
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,test,check]'
+	touch $@
+
+demo: venv  ## fine-tune a real model on real data, on this machine, in about five minutes
+	$(BIN)/crucible run sl_basic preset=demo --manifest local --run-dir runs/demo --resume never
+
+test: venv  ## the whole suite, slow tier included
+	$(BIN)/python -m pytest
+
+test-fast: venv  ## the suite without the packaged real model
+	$(BIN)/python -m pytest -m 'not slow'
+
+check: venv  ## format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+format: venv  ## rewrite to the house format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:  ## remove what was built here (runs/ stays)
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis *.egg-info src/*.egg-info

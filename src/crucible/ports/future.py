@@ -1,0 +1,51 @@
+"""How does a submitted request come back? As a `Future`: awaitable, and blocking by `result()`."""
+
+import asyncio
+import concurrent.futures
+from collections.abc import Callable, Generator
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Future(Generic[T]):
+    """The outcome of a submitted request.
+
+    It may be awaited many times and from any event loop; each await gives the same value or raises the
+    same exception. Cancelling the task that awaits does not cancel the request: what was submitted runs.
+    """
+
+    def __init__(self, source: "concurrent.futures.Future[T]") -> None:
+        self._source = source
+
+    def result(self, timeout: float | None = None) -> T:
+        """Block until done; `timeout` in seconds.
+
+        Raises:
+            TimeoutError: if it is not done in time; the request goes on.
+        """
+        return self._source.result(timeout)
+
+    def done(self) -> bool:
+        """Whether `result()` would return or raise at once."""
+        return self._source.done()
+
+    def __await__(self) -> Generator[object, None, T]:
+        return asyncio.shield(asyncio.wrap_future(self._source)).__await__()
+
+    @classmethod
+    def ready(cls, value: T) -> "Future[T]":
+        """A future that is done."""
+        source: concurrent.futures.Future[T] = concurrent.futures.Future()
+        source.set_result(value)
+        return cls(source)
+
+    @classmethod
+    def of(cls, call: Callable[[], T]) -> "Future[T]":
+        """Run `call` now, in this thread; its value or its exception is the outcome."""
+        source: concurrent.futures.Future[T] = concurrent.futures.Future()
+        try:
+            source.set_result(call())
+        except Exception as error:  # noqa: BLE001  (a future carries whatever was raised to its reader)
+            source.set_exception(error)
+        return cls(source)

@@ -1,0 +1,220 @@
+"""Where do gradients come from? A `TrainingClient`: Tinker's verbs over LoRA sessions."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crucible.ports.datum import Datum, TensorData
+from crucible.ports.future import Future
+from crucible.ports.port import Port
+from crucible.ports.tokenizer import Tokenizer
+
+LogprobsWanted: TypeAlias = Literal["all", "weighted"]
+"""Which positions' logprobs a call must return: all, or only those whose loss weight is not zero (the
+others may be NaN, and a backend may then spend no work on them)."""
+
+CustomObjective: TypeAlias = Callable[
+    [Sequence[Datum], Sequence[NDArray[np.float32]]],
+    tuple[float, Sequence[NDArray[np.float32]]],
+]
+"""(datums, logprobs per datum (N,)) -> (loss, d loss / d logprobs per datum (N,)). Pure numpy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionConfig:
+    """What a training session is made of.
+
+    model: a base model: packaged name, hub id, local folder or GGUF file.
+    lora_rank: rank of every adapter matrix; lora_alpha: numerator of the scale alpha / rank.
+    seed: initialises the adapter (A is drawn, B is zero).
+    train_attn, train_mlp, train_unembed: which linear layers get an adapter.
+    """
+
+    model: str
+    lora_rank: int = 32
+    lora_alpha: float = 32.0
+    seed: int = 0
+    train_attn: bool = True
+    train_mlp: bool = True
+    train_unembed: bool = False
+    user_metadata: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSession:
+    """A handle on one LoRA adapter in training. Opaque but for what is shown here."""
+
+    session_id: str
+    model: str
+    lora_rank: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamParams:
+    """One AdamW step (Loshchilov & Hutter, arXiv:1711.05101), Tinker's fields and defaults.
+
+    grad_clip_norm: global L2 norm to clip the accumulated gradient to; 0 means no clipping.
+    """
+
+    learning_rate: float = 1e-4
+    beta1: float = 0.9
+    beta2: float = 0.95
+    eps: float = 1e-12
+    weight_decay: float = 0.0
+    grad_clip_norm: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForwardBackwardOutput:
+    """What forward and forward_backward return.
+
+    loss_fn_outputs: one mapping per datum, in order: `logprobs` (N,) float32, natural log of the target
+        token's probability; `elementwise_loss` (N,) float32.
+    metrics: keys are `name:reduction`; `loss:sum` always there.
+    """
+
+    loss_fn_output_type: str
+    loss_fn_outputs: Sequence[Mapping[str, TensorData]]
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimStepOutput:
+    """What an optimizer step reports: `grad_norm` before clipping, where the backend has it."""
+
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedWeights:
+    """A saved checkpoint: `path` loads it again on the same backend (a folder, or a `tinker://` path)."""
+
+    path: str
+    kind: Literal["weights", "sampler_weights"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingCapabilities:
+    """What a backend can do. A contract suite asks this, never the adapter's name.
+
+    losses: names that `loss_fn` takes.
+    computes: False for a fake whose numbers follow no model (then no learning is expected of it).
+    exact: the same calls give the same bytes (same machine, versions, threads and dtype).
+    """
+
+    losses: frozenset[str]
+    computes: bool = True
+    exact: bool = True
+    custom_loss: bool = True
+    images: bool = False
+    train_unembed: bool = True
+
+
+class TrainingClient(Port):
+    """A training backend.
+
+    Guarantees: the calls of one session take effect in the order they were submitted, whatever the order
+    they are awaited in. Gradients add up over `forward_backward` calls until `optim_step`, which uses and
+    clears them. Losses are sum-reduced over tokens and datums: nothing is averaged. A failed call leaves
+    the session as it was. Futures may be awaited in any order and from any thread.
+    """
+
+    port_name: ClassVar[str] = "training_client"
+
+    @abstractmethod
+    def capabilities(self) -> TrainingCapabilities:
+        """What this backend can do. Cheap; needs no session."""
+
+    @abstractmethod
+    def start_session(self, config: SessionConfig) -> Future[TrainingSession]:
+        """Load the base model (once per backend) and make a fresh adapter on it.
+
+        Raises (through the future):
+            ModelError: if the model cannot be found or is of an unsupported kind.
+            UnsupportedError: if the config asks for what `capabilities()` lacks.
+        """
+
+    @abstractmethod
+    def get_tokenizer(self, session: TrainingSession) -> Tokenizer:
+        """The tokenizer of the session's base model."""
+
+    @abstractmethod
+    def forward(
+        self,
+        session: TrainingSession,
+        datums: Sequence[Datum],
+        *,
+        loss_fn: str = "cross_entropy",
+        loss_fn_config: Mapping[str, float] | None = None,
+        logprobs: LogprobsWanted = "all",
+    ) -> Future[ForwardBackwardOutput]:
+        """Score; changes nothing. Errors as for `forward_backward`."""
+
+    @abstractmethod
+    def forward_backward(
+        self,
+        session: TrainingSession,
+        datums: Sequence[Datum],
+        *,
+        loss_fn: str = "cross_entropy",
+        loss_fn_config: Mapping[str, float] | None = None,
+        logprobs: LogprobsWanted = "all",
+    ) -> Future[ForwardBackwardOutput]:
+        """Score, and add the loss's gradient to what the session has accumulated.
+
+        cross_entropy: loss = sum over positions of `-logprob * weight`; weights may be any float,
+        negative ones included; a missing `weights` means 1 everywhere.
+
+        Raises (through the future):
+            UnsupportedError: if the loss, or a key of its config, is not one of `capabilities()`.
+            ValueError: if a datum lacks a tensor the loss needs, lengths differ, or a target is no token id.
+        """
+
+    @abstractmethod
+    def forward_backward_custom(
+        self, session: TrainingSession, datums: Sequence[Datum], objective: CustomObjective
+    ) -> Future[ForwardBackwardOutput]:
+        """As `forward_backward`, for an objective given as a function of the logprobs.
+
+        Raises (through the future):
+            ValueError: if the objective's derivative has not the logprobs' shapes.
+            Exception: whatever the objective raised.
+        """
+
+    @abstractmethod
+    def optim_step(self, session: TrainingSession, params: AdamParams) -> Future[OptimStepOutput]:
+        """Apply the accumulated gradient and clear it. With nothing accumulated the gradient is zero."""
+
+    @abstractmethod
+    def save_checkpoint(self, session: TrainingSession, name: str, *, optimizer: bool = True) -> Future[SavedWeights]:
+        """Save the adapter as of this point in the session's order, whole or not at all.
+
+        Raises (through the future):
+            CheckpointError: if the name is not a plain file name, or is taken.
+        """
+
+    @abstractmethod
+    def load_checkpoint(self, session: TrainingSession, path: str, *, optimizer: bool = True) -> Future[None]:
+        """Replace the session's adapter, and its optimizer state too unless `optimizer` is False (then it
+        starts afresh). Accumulated gradients are dropped.
+
+        Raises (through the future):
+            CheckpointError: if it is missing, damaged, of another base model or rank, or has no optimizer
+                state where that is asked for.
+        """
+
+    @abstractmethod
+    def save_weights_for_sampler(self, session: TrainingSession, name: str) -> Future[SavedWeights]:
+        """Save a snapshot that `SamplingClient.start_session` opens; later training cannot move it.
+
+        Raises (through the future):
+            CheckpointError: as for `save_checkpoint`.
+        """
+
+    @abstractmethod
+    def close_session(self, session: TrainingSession) -> Future[None]:
+        """Free the session after what was submitted before. Safe to call twice."""
