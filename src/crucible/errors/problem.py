@@ -24,7 +24,11 @@ class Problem:
         text = f"{self.where}: {self.what}" if self.where else self.what
         if self.given:
             text += f" (given: {self.given})"
-        return f"{text}. {self.fix}." if self.fix else f"{text}."
+        return f"{_sentence(text)} {_sentence(self.fix[0].upper() + self.fix[1:])}" if self.fix else _sentence(text)
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "?", "!")) else text + "."
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+V = TypeVar("V")
 
 
 class Future(Generic[T]):
@@ -33,19 +34,19 @@ class Future(Generic[T]):
     def __await__(self) -> Generator[object, None, T]:
         return asyncio.shield(asyncio.wrap_future(self._source)).__await__()
 
-    @classmethod
-    def ready(cls, value: T) -> "Future[T]":
+    @staticmethod
+    def ready(value: V) -> "Future[V]":
         """A future that is done."""
-        source: concurrent.futures.Future[T] = concurrent.futures.Future()
+        source: concurrent.futures.Future[V] = concurrent.futures.Future()
         source.set_result(value)
-        return cls(source)
+        return Future(source)
 
-    @classmethod
-    def of(cls, call: Callable[[], T]) -> "Future[T]":
+    @staticmethod
+    def of(call: Callable[[], V]) -> "Future[V]":
         """Run `call` now, in this thread; its value or its exception is the outcome."""
-        source: concurrent.futures.Future[T] = concurrent.futures.Future()
+        source: concurrent.futures.Future[V] = concurrent.futures.Future()
         try:
             source.set_result(call())
         except Exception as error:  # noqa: BLE001  (a future carries whatever was raised to its reader)
             source.set_exception(error)
-        return cls(source)
+        return Future(source)

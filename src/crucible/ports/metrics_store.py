@@ -30,7 +30,7 @@ class MetricsStore(Port):
         """Append one row. NaN and infinity are kept as such.
 
         Raises:
-            ValueError: if step is negative or values is empty.
+            ValueError: if step is negative, values is empty, or one of them is named `step`.
         """
 
     @abstractmethod

@@ -114,6 +114,31 @@ class TrainingCapabilities:
     train_unembed: bool = True
 
 
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """What a run would ask of a backend, for an estimate.
+
+    trained_input_tokens: input tokens of all forward_backward calls together; loss_tokens: those with a loss
+    weight. scored_input_tokens: input tokens of all forward calls. longest: tokens of the longest sequence.
+    """
+
+    trained_input_tokens: int
+    loss_tokens: int
+    scored_input_tokens: int
+    longest: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What a run would cost. basis: how it was arrived at, in a phrase a person can judge it by."""
+
+    seconds: float
+    memory_bytes: int
+    checkpoint_bytes: int
+    trainable_parameters: int
+    basis: str
+
+
 class TrainingClient(Port):
     """A training backend.
 
@@ -128,6 +153,15 @@ class TrainingClient(Port):
     @abstractmethod
     def capabilities(self) -> TrainingCapabilities:
         """What this backend can do. Cheap; needs no session."""
+
+    def estimate(self, config: SessionConfig, workload: Workload) -> Estimate | None:
+        """What the workload would cost here, in a few seconds and without a session; None where unknown.
+
+        Raises:
+            ModelError: if the model cannot be found.
+        """
+        del config, workload
+        return None
 
     @abstractmethod
     def start_session(self, config: SessionConfig) -> Future[TrainingSession]:

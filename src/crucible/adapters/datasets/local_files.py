@@ -1,0 +1,144 @@
+"""How does a file, or a folder of files, on this machine become a data set? `LocalFilesStore`."""
+
+import difflib
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+from crucible.adapters.datasets.file_formats import READERS, parse_json, rows_of
+from crucible.adapters.datasets.records import Item, Record, checked
+from crucible.errors import DataError, Problem, did_you_mean
+from crucible.ports.dataset_store import DatasetInfo, DatasetStore, Row, RowSet
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Source:
+    """Where one split's rows are: a file, or the list under one key (`member`) of a JSON file."""
+
+    path: Path
+    shown: str
+    member: str | None = None
+
+    def items(self) -> Iterator[Item]:
+        """The rows and the problems, in file order."""
+        if self.member is None:
+            return READERS[self.path.suffix.lower()](self.path, self.shown)
+        parsed = parse_json(self.path, self.shown)
+        return (
+            iter([parsed])
+            if isinstance(parsed, Problem)
+            else rows_of(parsed[self.member], f"{self.shown}[{self.member}]")
+        )
+
+
+class LocalFilesStore(DatasetStore):
+    """Data sets by path.
+
+    A `.jsonl`, `.csv` or `.parquet` file is one split, `train`. A `.json` file is a list of rows (`train`) or a
+    mapping from split to list. In a folder every such file is the split that it is named after (`train.jsonl`,
+    `test.jsonl`). Text is UTF-8. Mistakes are reported by file and line, the first 20 of them together.
+    """
+
+    adapter_name: ClassVar[str] = "local"
+
+    def accepts(self, reference: str) -> bool:
+        try:
+            if Path(reference).expanduser().exists():
+                return bool(reference)
+        except (OSError, RuntimeError, ValueError):  # too long, an unknown ~user, a NUL: no path
+            return False
+        suffix = Path(reference).suffix.lower()
+        looks_like_a_path = reference.startswith(("./", "../", "/", "~"))
+        return looks_like_a_path or bool(suffix and difflib.get_close_matches(suffix, READERS, cutoff=0.7))
+
+    def info(self, reference: str) -> DatasetInfo:
+        with _readable(reference):
+            counts: dict[str, int | None] = {}
+            columns: dict[str, None] = {}
+            for split, source in _sources(reference).items():
+                counts[split] = 0
+                for count, record in enumerate(checked(source.items(), name=source.shown), start=1):
+                    counts[split] = count
+                    columns.update(dict.fromkeys(record.row))
+        return DatasetInfo(name=reference, splits=counts, columns=tuple(columns), source=reference)
+
+    def load(self, reference: str, *, split: str = "train", limit: int | None = None) -> RowSet:
+        records = list(islice(self._records(reference, split), limit))
+        return RowSet([record.row for record in records], name=reference, origins=[record.origin for record in records])
+
+    def stream(self, reference: str, *, split: str = "train") -> Iterator[Row]:
+        return (record.row for record in self._records(reference, split))
+
+    def _records(self, reference: str, split: str) -> Iterator[Record]:
+        with _readable(reference):
+            sources = _sources(reference)
+            if split not in sources:
+                raise DataError.of(
+                    "there is no such split", where=reference, given=split, fix=f"It has {', '.join(sorted(sources))}"
+                )
+            yield from checked(sources[split].items(), name=sources[split].shown)
+
+
+@contextmanager
+def _readable(reference: str) -> Generator[None]:
+    """Translate what the file system says.
+
+    Raises:
+        DataError: for an OSError, or a path that is none.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise DataError.of(f"this cannot be read: {error.strerror or error}", where=reference) from error
+    except RuntimeError as error:  # expanduser: an unknown ~user
+        raise DataError.of(str(error), where=reference) from error
+
+
+def _sources(reference: str) -> dict[str, _Source]:
+    """Split to source.
+
+    Raises:
+        DataError: if there is nothing at that path, or nothing that has a reader.
+    """
+    path = Path(reference).expanduser()
+    if not reference or "\0" in reference or not path.exists():
+        near = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        close = difflib.get_close_matches(path.name, near, n=1)
+        raise DataError.of(
+            "there is no such file or folder", given=reference, fix=f"Did you mean {close[0]}?" if close else ""
+        )
+    if path.is_dir():
+        return _folder_sources(path, reference)
+    suffix = path.suffix.lower()
+    if suffix not in READERS:
+        raise DataError.of(
+            f"a file of rows has the extension {', '.join(READERS)}; {did_you_mean(suffix, READERS)}", given=reference
+        )
+    parsed = parse_json(path, reference) if suffix == ".json" else None
+    if not isinstance(parsed, dict):
+        return {"train": _Source(path=path, shown=reference)}
+    splits = cast(dict[str, Any], parsed)
+    if not splits or not all(isinstance(rows, list) for rows in splits.values()):
+        raise DataError.of("a JSON file of rows is a list of objects, or maps splits to such lists", where=reference)
+    return {split: _Source(path=path, shown=reference, member=split) for split in splits}
+
+
+def _folder_sources(folder: Path, reference: str) -> dict[str, _Source]:
+    sources: dict[str, _Source] = {}
+    problems: list[Problem] = []
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in READERS or path.name.startswith(".") or not path.is_file():
+            continue
+        if path.stem in sources:
+            problems.append(Problem(what=f"two files are the split {path.stem!r}", where=reference, given=path.name))
+        sources[path.stem] = _Source(path=path, shown=f"{reference.rstrip('/')}/{path.name}")
+    if problems:
+        raise DataError(problems)
+    if not sources:
+        raise DataError.of(
+            "the folder holds no file of rows", where=reference, fix="Put train.jsonl into it, or .json, .csv, .parquet"
+        )
+    return sources

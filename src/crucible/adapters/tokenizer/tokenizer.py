@@ -1,0 +1,150 @@
+"""How does a tokenizer.json become the `Tokenizer` that training needs?"""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crucible.adapters.tokenizer.files import TokenizerFiles, read_tokenizer_files
+from crucible.errors import MissingExtraError, ModelError, RendererError
+from crucible.ports.tokenizer import Encoding, Tokenizer
+
+if TYPE_CHECKING:
+    import tokenizers
+
+    from crucible.adapters.tokenizer.template import ChatTemplate
+
+
+class HfTokenizer(Tokenizer):
+    """A tokenizer of Hugging Face's `tokenizers` library, with its model's chat template.
+
+    Text decodes as it was encoded: unlike transformers, nothing is tidied up in between.
+    """
+
+    def __init__(self, files: TokenizerFiles, *, name: str) -> None:
+        self._files = files
+        self._name = name
+        self._backend = _backend(files, name=name)
+        self._special = _special_tokens(self._backend, files)
+        self._vocab_size = max(self._backend.get_vocab(with_added_tokens=True).values()) + 1
+        eos = self._special.get(files.named_tokens.get("eos_token", ""))
+        self._eos_ids = files.eos_ids if eos is None else files.eos_ids | {eos}
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> "HfTokenizer":
+        """The tokenizer of a model's folder.
+
+        Raises:
+            ModelError: if the folder has none, or it cannot be read.
+            MissingExtraError: if the `tokenizers` package is not installed.
+        """
+        return cls(read_tokenizer_files(folder), name=str(folder))
+
+    def encode(self, text: str) -> Encoding:
+        """See the port."""
+        encoding = self._backend.encode(text, add_special_tokens=False)
+        return Encoding(tuple(encoding.ids), tuple(encoding.offsets))
+
+    def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
+        """See the port."""
+        outside = [token for token in ids if not 0 <= token < self.vocab_size]
+        if outside:
+            raise ValueError(f"token id {outside[0]} is outside the vocabulary of {self.vocab_size}")
+        return self._backend.decode(ids, skip_special_tokens=skip_special)
+
+    def token_text(self, token: int) -> str:
+        """See the port."""
+        # Decoders strip the space before the first word: the second of two shows the token as it stands in a text.
+        once = self.decode([token])
+        return self.decode([token, token])[len(once) :]
+
+    @property
+    def vocab_size(self) -> int:
+        """See the port."""
+        return self._vocab_size
+
+    @property
+    def special_tokens(self) -> Mapping[str, int]:
+        """See the port."""
+        return self._special
+
+    @property
+    def eos_ids(self) -> frozenset[int]:
+        """See the port."""
+        return self._eos_ids
+
+    @property
+    def bos_id(self) -> int | None:
+        """See the port."""
+        return self._special.get(self._files.named_tokens.get("bos_token", ""))
+
+    @property
+    def chat_template(self) -> str | None:
+        """See the port."""
+        return self._files.templates.get("default")
+
+    def apply_chat_template(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        add_generation_prompt: bool = False,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        **variables: object,
+    ) -> str:
+        """See the port. A template named `tool_use` serves the conversations with tools."""
+        named = "tool_use" if tools is not None and "tool_use" in self._templates else "default"
+        if named not in self._templates:
+            raise RendererError.of(
+                "the model has no chat template", where=self._name, fix="Choose another renderer, such as role_colon"
+            )
+        given: dict[str, object] = {**self._files.named_tokens, "documents": None, **variables}
+        return self._templates[named].render(
+            messages, add_generation_prompt=add_generation_prompt, tools=tools, **given
+        )
+
+    @cached_property
+    def _templates(self) -> dict[str, "ChatTemplate"]:
+        try:
+            from crucible.adapters.tokenizer.template import ChatTemplate
+        except ModuleNotFoundError as error:
+            raise MissingExtraError.for_extra("tokenizer", needed_by="a chat template", module="jinja2") from error
+        return {name: ChatTemplate(source) for name, source in self._files.templates.items()}
+
+
+def _backend(files: TokenizerFiles, *, name: str) -> "tokenizers.Tokenizer":
+    try:
+        import tokenizers
+    except ModuleNotFoundError as error:
+        raise MissingExtraError.for_extra("tokenizer", needed_by="reading a tokenizer", module="tokenizers") from error
+    try:
+        backend = tokenizers.Tokenizer.from_str(files.tokenizer_json)
+    except Exception as error:  # the library raises nothing narrower
+        raise ModelError.of(f"tokenizer.json cannot be read: {error}", where=name) from error
+    backend.no_truncation()
+    backend.no_padding()
+    # The post-processor would add BOS and EOS, which is the template's business, and trim spaces off the offsets.
+    backend.post_processor = tokenizers.processors.Sequence([])
+    _add_tokens(backend, files)
+    return backend
+
+
+def _add_tokens(backend: "tokenizers.Tokenizer", files: TokenizerFiles) -> None:
+    """Add what tokenizer_config.json lists and tokenizer.json lacks, as transformers does."""
+    import tokenizers
+
+    present = {token.content for token in backend.get_added_tokens_decoder().values()}
+    keys = ("single_word", "lstrip", "rstrip", "normalized", "special")
+    for token in files.added_tokens:
+        if token["content"] not in present:
+            flags = {key: bool(token[key]) for key in keys if key in token}
+            added: list[Any] = [tokenizers.AddedToken(token["content"], **flags)]
+            backend.add_tokens(added)  # pyright: ignore[reportUnknownMemberType]  (its stub is incomplete)
+
+
+def _special_tokens(backend: "tokenizers.Tokenizer", files: TokenizerFiles) -> dict[str, int]:
+    special = {token.content: i for i, token in backend.get_added_tokens_decoder().items() if token.special}
+    for text in files.named_tokens.values():
+        token = backend.token_to_id(text)
+        if token is not None:
+            special.setdefault(text, token)
+    return dict(sorted(special.items(), key=lambda pair: pair[1]))

@@ -1,0 +1,109 @@
+"""How is the training port kept by the embedded engine?"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar
+
+from crucible.engine.engine import Engine
+from crucible.engine.losses import LOSSES
+from crucible.ports.datum import Datum
+from crucible.ports.future import Future
+from crucible.ports.tokenizer import Tokenizer, TokenizerStore
+from crucible.ports.training_client import (
+    AdamParams,
+    CustomObjective,
+    ForwardBackwardOutput,
+    LogprobsWanted,
+    OptimStepOutput,
+    SavedWeights,
+    SessionConfig,
+    TrainingCapabilities,
+    TrainingClient,
+    TrainingSession,
+)
+
+
+class TorchTrainingClient(TrainingClient):
+    """LoRA sessions on the embedded engine. Made by `TorchBackend`.
+
+    on_close: told this client's port name when it is closed.
+    """
+
+    adapter_name: ClassVar[str] = "torch"
+
+    def __init__(self, engine: Engine, *, tokenizers: TokenizerStore, on_close: Callable[[str], None]) -> None:
+        self._engine, self._tokenizers, self._on_close = engine, tokenizers, on_close
+
+    def capabilities(self) -> TrainingCapabilities:
+        return TrainingCapabilities(losses=frozenset(LOSSES))
+
+    def start_session(self, config: SessionConfig) -> Future[TrainingSession]:
+        return self._engine.submit(lambda room: room.trainer.start_session(config))
+
+    def get_tokenizer(self, session: TrainingSession) -> Tokenizer:
+        return self._tokenizers.load(session.model)
+
+    def forward(
+        self,
+        session: TrainingSession,
+        datums: Sequence[Datum],
+        *,
+        loss_fn: str = "cross_entropy",
+        loss_fn_config: Mapping[str, float] | None = None,
+        logprobs: LogprobsWanted = "all",
+    ) -> Future[ForwardBackwardOutput]:
+        return self._score(session, datums, loss_fn, loss_fn_config, logprobs, backward=False)
+
+    def forward_backward(
+        self,
+        session: TrainingSession,
+        datums: Sequence[Datum],
+        *,
+        loss_fn: str = "cross_entropy",
+        loss_fn_config: Mapping[str, float] | None = None,
+        logprobs: LogprobsWanted = "all",
+    ) -> Future[ForwardBackwardOutput]:
+        return self._score(session, datums, loss_fn, loss_fn_config, logprobs, backward=True)
+
+    def forward_backward_custom(
+        self, session: TrainingSession, datums: Sequence[Datum], objective: CustomObjective
+    ) -> Future[ForwardBackwardOutput]:
+        kept = tuple(datums)
+        return self._engine.submit(lambda room: room.trainer.forward_backward_custom(session, kept, objective))
+
+    def optim_step(self, session: TrainingSession, params: AdamParams) -> Future[OptimStepOutput]:
+        return self._engine.submit(lambda room: room.trainer.optim_step(session, params))
+
+    def save_checkpoint(self, session: TrainingSession, name: str, *, optimizer: bool = True) -> Future[SavedWeights]:
+        return self._engine.submit(lambda room: room.trainer.save(session, name, kind="weights", optimizer=optimizer))
+
+    def load_checkpoint(self, session: TrainingSession, path: str, *, optimizer: bool = True) -> Future[None]:
+        return self._engine.submit(lambda room: room.trainer.load(session, path, optimizer=optimizer))
+
+    def save_weights_for_sampler(self, session: TrainingSession, name: str) -> Future[SavedWeights]:
+        return self._engine.submit(
+            lambda room: room.trainer.save(session, name, kind="sampler_weights", optimizer=False)
+        )
+
+    def close_session(self, session: TrainingSession) -> Future[None]:
+        return self._engine.submit(lambda room: room.trainer.close_session(session))
+
+    def close(self) -> None:
+        """Tell the backend; its engine ends when its other client is closed too."""
+        self._on_close(self.port_name)
+
+    def _score(
+        self,
+        session: TrainingSession,
+        datums: Sequence[Datum],
+        loss_fn: str,
+        loss_fn_config: Mapping[str, float] | None,
+        logprobs: LogprobsWanted,
+        *,
+        backward: bool,
+    ) -> Future[ForwardBackwardOutput]:
+        kept, config = tuple(datums), dict(loss_fn_config or {})
+        return self._engine.submit(
+            lambda room: room.trainer.forward(
+                session, kept, loss_fn=loss_fn, loss_fn_config=config, logprobs=logprobs, backward=backward
+            )
+        )

@@ -1,0 +1,107 @@
+"""Which commands are there, and how does an error reach the person?"""
+
+import signal
+import sys
+from types import FrameType
+from typing import Annotated, Any, cast
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from crucible import __version__
+from crucible.cli import chat, describe, export, plan, recipes, run, score, validate
+from crucible.errors import PortError, UserError
+
+# typer exports the exception for one bad parameter, but not its parent for every wrong use of the command line.
+_UsageError: type[BaseException] = typer.BadParameter.__mro__[1]
+
+
+class RecipesAreCommands(TyperGroup):
+    """`crucible sl_basic key=value` is `crucible run sl_basic key=value`."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
+        """Read a recipe's name as `run` and that name."""
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            from crucible.kitchen.registry import ALIASES
+            from crucible.runtime.facade import recipes as known
+
+            if args[0] in {*known(), *ALIASES}:
+                args = ["run", *args]
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(
+    name="crucible",
+    cls=RecipesAreCommands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Post-training recipes for language models: on this machine, a cluster or a service.",
+    epilog="Start with: crucible recipes · crucible plan sl_basic · crucible run sl_basic preset=demo",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Post-training recipes for language models: on this machine, a cluster or a service."""
+
+
+for _module in (recipes, describe, validate, plan, run, chat, export, score):
+    _module.register(app)
+
+
+def run_command(arguments: list[str]) -> int:
+    """Run one command line; returns its exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
+    errors = Console(stderr=True, soft_wrap=True, highlight=False)
+    try:
+        outcome: Any = app(args=arguments, prog_name="crucible", standalone_mode=False)
+        return outcome if isinstance(outcome, int) else 0
+    except UserError as error:
+        for problem in error.problems:
+            errors.print(f"error: {problem}", style="red", markup=False)
+        return 2
+    except _UsageError as error:
+        cast(Any, error).show()
+        return 2
+    except typer.Exit as error:
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        errors.print("interrupted", markup=False)
+        return 130
+    except _Terminated:
+        errors.print("terminated", markup=False)
+        return 143
+    except PortError as error:
+        errors.print(f"error: {error}", style="red", markup=False)
+        if error.retryable:
+            errors.print("The same command may succeed later.", markup=False)
+        return 1
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    except Exception as error:  # noqa: BLE001  (the last door: one line here, the traceback in the run folder)
+        from crucible.cli.crash import report
+
+        report(error, errors)
+        return 1
+
+
+class _Terminated(BaseException):
+    """SIGTERM arrived."""
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    raise _Terminated

@@ -1,0 +1,88 @@
+"""`crucible chat RUN_DIR`: what does the trained model say?"""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.panel import Panel
+
+from crucible.cli.arguments import ManifestName, Options, adapter_options
+from crucible.runtime.conversing import Partner, meet
+from crucible.runtime.facade import build_ports
+from crucible.runtime.finished import open_run
+from crucible.train.messages import Message
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command("chat")
+    def chat(  # pyright: ignore[reportUnusedFunction]  (typer keeps it)
+        run_dir: Annotated[Path, typer.Argument(help="A finished run's folder.", metavar="RUN_DIR")],
+        compare: Annotated[bool, typer.Option("--compare", help="Show the base model's answer beside it.")] = False,
+        message: Annotated[
+            str | None, typer.Option("--message", help="Say this, print the answer and leave.", metavar="TEXT")
+        ] = None,
+        max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, help="Longest answer, in tokens.")] = 256,
+        temperature: Annotated[
+            float, typer.Option("--temperature", min=0.0, help="0 always takes the likeliest.")
+        ] = 0.7,
+        seed: Annotated[int | None, typer.Option("--seed", help="Makes the answers repeat.")] = None,
+        manifest: ManifestName = "default",
+        option: Options = None,
+    ) -> None:
+        """Talk to the trained model in the terminal. An empty line or Ctrl-D leaves."""
+        run = open_run(run_dir)
+        wiring = build_ports(manifest, options=adapter_options(option), run_dir=run_dir)
+
+        async def talk() -> None:
+            partners = {"trained": await meet(run, wiring)}
+            if compare:
+                partners["base"] = await meet(run, wiring, base=True)
+            talker = _Talk(partners, max_tokens=max_tokens, temperature=temperature, seed=seed)
+            await (talker.say(message) if message is not None else talker.until_silence())
+            for partner in partners.values():
+                await partner.leave()
+
+        try:
+            asyncio.run(talk())
+        finally:
+            wiring.close()
+
+
+class _Talk:
+    """A conversation in progress. With two partners, each keeps its own."""
+
+    def __init__(self, partners: dict[str, Partner], *, max_tokens: int, temperature: float, seed: int | None) -> None:
+        self._partners = partners
+        self._max_tokens, self._temperature, self._seed = max_tokens, temperature, seed
+        self._histories: dict[str, list[Message]] = {name: [] for name in partners}
+        self._console = Console()
+
+    async def until_silence(self) -> None:
+        """Ask and answer until an empty line or the end of the input."""
+        self._console.print("Type a message; an empty line leaves.", style="dim")
+        while True:
+            try:
+                text = await asyncio.to_thread(self._console.input, "[bold cyan]you[/bold cyan] ")
+            except EOFError:
+                return
+            if not text.strip():
+                return
+            await self.say(text)
+
+    async def say(self, text: str) -> None:
+        """Say one thing to every partner and print what each answers."""
+        for name, partner in self._partners.items():
+            history = self._histories[name]
+            history.append({"role": "user", "content": text})
+            with self._console.status(f"{name} is writing"):
+                answer = await partner.reply(
+                    history, max_tokens=self._max_tokens, temperature=self._temperature, seed=self._seed
+                )
+            history.append(answer.message)
+            note = "" if answer.ended in ("stop", "eos") else f" (ended: {answer.ended})"
+            content = answer.message["content"]
+            self._console.print(Panel(str(content), title=f"{name}{note}", title_align="left"))

@@ -1,0 +1,84 @@
+"""`crucible plan RECIPE`: what would a run do and cost?"""
+
+from collections.abc import Callable
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from crucible.cli.arguments import (
+    ConfigFile,
+    ManifestName,
+    Options,
+    RecipeName,
+    Values,
+    adapter_options,
+    config_layers,
+)
+from crucible.kitchen.plan import Plan
+from crucible.train.data import DataSurvey
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command("plan")
+    def plan(  # pyright: ignore[reportUnusedFunction]  (typer keeps it)
+        recipe: RecipeName,
+        values: Values = None,
+        config: ConfigFile = None,
+        manifest: ManifestName = "default",
+        option: Options = None,
+    ) -> None:
+        """Count steps, tokens and checkpoints, and estimate memory and time, before anything runs."""
+        from crucible.runtime.planning import plan as make
+
+        console = Console()
+        with console.status("reading and rendering the data"):
+            found = make(recipe, config_layers(values, config), manifest=manifest, options=adapter_options(option))
+        _print(found, console)
+
+
+def _print(plan: Plan, console: Console) -> None:
+    table = Table("", "train", "held-out", box=None, pad_edge=False, header_style="bold")
+    for label, read in _ROWS.items():
+        table.add_row(label, f"{read(plan.train):,}", f"{read(plan.heldout):,}" if plan.heldout else "-")
+    console.print(f"model {plan.model} · renderer {plan.renderer} · rows read as {plan.row_format}\n", highlight=False)
+    console.print(table)
+    for name, survey in (("train", plan.train), ("held-out", plan.heldout)):
+        for reason, rows in survey.dropped.items() if survey else ():
+            console.print(f"  {name}: {rows.count} row(s) dropped: {reason}; first: {rows.first_origin}", markup=False)
+    if plan.train.surveyed < plan.train.rows:
+        console.print(f"  counted on the first {plan.train.surveyed:,} rows; the rest is taken to be like them")
+    console.print(f"\nsteps            {plan.steps:,} ({plan.batches_per_epoch:,} batches per epoch)", highlight=False)
+    console.print(f"input tokens     {plan.tokens:,}, of which {plan.trained_tokens:,} trained", highlight=False)
+    console.print(f"checkpoints      {plan.checkpoints}", highlight=False)
+    if plan.estimate is None:
+        console.print("time and memory  this backend does not say", highlight=False)
+        return
+    estimate = plan.estimate
+    console.print(f"trainable        {estimate.trainable_parameters:,} parameters", highlight=False)
+    console.print(f"time             about {_duration(estimate.seconds)}", highlight=False)
+    console.print(f"memory           about {estimate.memory_bytes / 2**30:.1f} GiB", highlight=False)
+    size = plan.checkpoints * estimate.checkpoint_bytes
+    console.print(f"disk             about {size / 2**20:,.0f} MiB of checkpoints", highlight=False)
+    console.print(f"                 ({estimate.basis})", style="dim", highlight=False)
+
+
+_ROWS: dict[str, Callable[[DataSurvey], int]] = {
+    "rows": lambda rows: rows.rows,
+    "rows rendered": lambda rows: rows.rendered,
+    "tokens": lambda rows: rows.tokens,
+    "  trained": lambda rows: rows.tokens_trained,
+    "  dropped": lambda rows: rows.tokens_dropped,
+    "  cut off by max_length": lambda rows: rows.tokens_truncated,
+    "rows dropped": lambda rows: sum(dropped.count for dropped in rows.dropped.values()),
+    "rows cut by max_length": lambda rows: rows.truncated,
+    "longest row (tokens)": lambda rows: rows.lengths.max if rows.lengths else 0,
+}
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,91 @@
+"""`crucible run RECIPE`: do it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from crucible.cli.arguments import (
+    Adapters,
+    ConfigFile,
+    ManifestName,
+    Options,
+    RecipeName,
+    Values,
+    adapter_options,
+    adapter_overrides,
+    config_layers,
+)
+from crucible.runtime import facade
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command("run")
+    def run(  # pyright: ignore[reportUnusedFunction]  (typer keeps it)
+        recipe: RecipeName,
+        values: Values = None,
+        config: ConfigFile = None,
+        manifest: ManifestName = "default",
+        run_dir: Annotated[
+            Path | None,
+            typer.Option("--run-dir", help="A new folder for the run; one below runs/ by default.", metavar="DIR"),
+        ] = None,
+        dry_run: Annotated[bool, typer.Option("--dry-run", help="Resolve, check and print; touch nothing.")] = False,
+        verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every stage as well.")] = False,
+        resume: Annotated[
+            str,
+            typer.Option("--resume", help="What to do when the folder exists: auto or never (both refuse for now)."),
+        ] = "auto",
+        option: Options = None,
+        adapter: Adapters = None,
+    ) -> None:
+        """Run a recipe: crucible run sl_basic model=smollm2-135m dataset=gsm8k epochs=1"""
+        layers = config_layers(values, config)
+        options, overrides = adapter_options(option), adapter_overrides(adapter)
+        console = Console()
+        if dry_run:
+            prepared = facade.prepare(
+                recipe, layers, manifest=manifest, options=options, adapters=overrides, run_dir=run_dir
+            )
+            _print_prepared(prepared, console)
+            return
+        from crucible.cli.following import following
+        from crucible.cli.summary import print_summary
+
+        for note in facade.configure(recipe, layers).notes:
+            Console(stderr=True).print(f"note: {note}", markup=False)
+        with following(verbose=verbose):
+            result = facade.run(
+                recipe,
+                layers,
+                manifest=manifest,
+                options=options,
+                adapters=overrides,
+                run_dir=run_dir,
+                resume=resume,
+            )
+        assert not isinstance(result, facade.Prepared)
+        print_summary(result, console)
+
+
+def _print_prepared(prepared: facade.Prepared, console: Console) -> None:
+    from crucible.framework import draw_text
+
+    table = Table("key", "value", "from", box=None, pad_edge=False, header_style="bold")
+    for key, value in (prepared.experiment.config or {}).items():
+        table.add_row(key, repr(value), prepared.origins.get(key, ""))
+    console.print(table)
+    console.print()
+    ports = Table("port", "adapter", box=None, pad_edge=False, header_style="bold")
+    for port, name in prepared.ports.items():
+        ports.add_row(port, name)
+    console.print(ports)
+    console.print()
+    console.print(draw_text(prepared.workflow), markup=False, highlight=False)
+    for note in prepared.notes:
+        console.print(f"note: {note}", markup=False)
+    console.print("\ndry run: nothing was read, fetched or written", style="dim")

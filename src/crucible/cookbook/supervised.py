@@ -1,0 +1,112 @@
+"""Which recipes fine-tune on demonstrations?"""
+
+from collections.abc import Iterable, Mapping
+
+from crucible.cookbook.datasets import choose
+from crucible.cookbook.supervised_config import ChatConfig, SupervisedConfig
+from crucible.errors import Problem
+from crucible.framework import Workflow
+from crucible.kitchen import slots
+from crucible.kitchen.recipe import Recipe
+from crucible.kitchen.stages.loading import LoadDataset
+from crucible.kitchen.workflows.evaluation import evaluation
+from crucible.kitchen.workflows.supervised import supervised
+
+PRESETS: Mapping[str, Mapping[str, object]] = {
+    "laptop": {},
+    "demo": {"max_steps": 80, "learning_rate": 5e-4, "warmup_steps": 4, "max_length": 512},
+    "seed": {
+        "model": "meta-llama/Llama-3.1-8B",
+        "dataset": "no_robots",
+        "batch_size": 128,
+        "learning_rate": 2e-4,
+        "lora_rank": 32,
+        "max_length": 32768,
+        "save_every": 20,
+    },
+    "small": {
+        "model": "meta-llama/Llama-3.2-1B",
+        "dataset": "no_robots",
+        "batch_size": 16,
+        "learning_rate": 1e-5,
+        "max_length": 4096,
+    },
+}
+"""laptop: the packaged SmolLM2-135M on packaged data. demo: the same in about five minutes. seed and small: the
+values of the seed documents, for a GPU or a hosted service."""
+
+
+def _load(config: SupervisedConfig, *, eval_dataset: str = "") -> LoadDataset:
+    chosen = choose(config.dataset)
+    heldout = choose(eval_dataset) if eval_dataset else None
+    return LoadDataset(
+        "load_dataset",
+        reference=chosen.reference,
+        split=chosen.split,
+        heldout_reference=heldout.reference if heldout else "",
+        heldout_split=(heldout.heldout_split or heldout.split) if heldout else chosen.heldout_split,
+        holdout=config.eval_rows,
+        limit=config.limit,
+        seed=config.seed,
+        rows=slots.TRAIN_ROWS,
+        heldout=slots.HELDOUT_ROWS,
+    )
+
+
+def _sl_basic(config: SupervisedConfig) -> Workflow:
+    return supervised(config, load=_load(config), row_format=choose(config.dataset).row_format)
+
+
+def _chat_sl(config: ChatConfig) -> Workflow:
+    return supervised(
+        config,
+        load=_load(config, eval_dataset=config.eval_dataset),
+        row_format=choose(config.dataset).row_format,
+        bits_per_byte=True,
+    )
+
+
+def _sl_basic_evaluation(config: SupervisedConfig, checkpoint: str) -> Workflow:
+    row_format = choose(config.dataset).row_format
+    return evaluation(config, load=_load(config), checkpoint=checkpoint, row_format=row_format)
+
+
+def _chat_sl_evaluation(config: ChatConfig, checkpoint: str) -> Workflow:
+    load = _load(config, eval_dataset=config.eval_dataset)
+    return evaluation(config, load=load, checkpoint=checkpoint, row_format=choose(config.dataset).row_format)
+
+
+def _validate(config: SupervisedConfig) -> Iterable[Problem]:
+    if config.max_steps is not None and config.max_steps < 1:
+        yield Problem(what="must be at least 1, or None for all steps", where="max_steps", given=str(config.max_steps))
+    if config.max_steps is not None and config.warmup_steps > config.max_steps:
+        yield Problem(
+            what="is more than max_steps, so the full rate would never be reached",
+            where="warmup_steps",
+            given=str(config.warmup_steps),
+        )
+
+
+SL_BASIC = Recipe(
+    name="sl_basic",
+    description="Supervised fine-tuning with LoRA on one data set",
+    config=SupervisedConfig,
+    workflow=_sl_basic,
+    presets=PRESETS,
+    default_preset="laptop",
+    validate=_validate,
+    needs="a base model and rows of questions and answers or messages",
+    evaluation=_sl_basic_evaluation,
+)
+
+CHAT_SL = Recipe(
+    name="chat_sl",
+    description="Supervised fine-tuning on multi-turn conversations, with NLL and bits per byte on held-out ones",
+    config=ChatConfig,
+    workflow=_chat_sl,
+    presets={**PRESETS, "seed": {**PRESETS["seed"], "dataset": "tulu3", "eval_dataset": "no_robots"}},
+    default_preset="laptop",
+    validate=_validate,
+    needs="a base model and a file of conversations",
+    evaluation=_chat_sl_evaluation,
+)

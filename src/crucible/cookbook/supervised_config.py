@@ -1,0 +1,69 @@
+# pyright: standard
+# (chz's validators are untyped)
+"""Which keys do the supervised recipes take?"""
+
+from typing import Literal
+
+import chz
+from chz.validators import ge, gt
+
+TrainOnName = Literal[
+    "all_assistant_messages",
+    "last_assistant_message",
+    "last_assistant_turn",
+    "all_messages",
+    "all_tokens",
+    "all_user_and_system_messages",
+    "customized",
+]
+ScheduleName = Literal["linear", "cosine", "constant"]
+
+
+@chz.chz(typecheck=True)
+class SupervisedConfig:
+    """Supervised fine-tuning with LoRA."""
+
+    model: str = chz.field(
+        default="smollm2-135m", doc="base model: a packaged name, a hub id, a local folder or a GGUF file"
+    )
+    dataset: str = chz.field(
+        default="gsm8k", doc="training data: a known name, a hub id, or a local jsonl/json/csv/parquet file"
+    )
+    renderer: str = chz.field(
+        default="auto", doc="how messages become tokens: auto (the model's own template), template or role_colon"
+    )
+    train_on: TrainOnName = chz.field(default="all_assistant_messages", doc="which parts of a conversation are trained")
+    learning_rate: float = chz.field(default=2e-4, validator=gt(0), doc="peak learning rate of AdamW")
+    lr_schedule: ScheduleName = chz.field(default="linear", doc="how the rate decays to the last step")
+    warmup_steps: int = chz.field(default=0, validator=ge(0), doc="steps over which the rate rises from near zero")
+    epochs: int = chz.field(default=1, validator=ge(1), doc="passes over the training rows")
+    max_steps: int | None = chz.field(default=None, doc="stop after this many optimizer steps (None: all of them)")
+    batch_size: int = chz.field(default=4, validator=ge(1), doc="rows per optimizer step")
+    max_length: int = chz.field(
+        default=1024, validator=ge(2), doc="longest row in tokens; longer ones are cut and counted"
+    )
+    lora_rank: int = chz.field(default=32, validator=ge(1), doc="rank of the LoRA matrices")
+    lora_alpha: float = chz.field(default=32.0, validator=gt(0), doc="LoRA scale is lora_alpha / lora_rank")
+    weight_decay: float = chz.field(default=0.0, validator=ge(0), doc="AdamW's decoupled weight decay")
+    grad_clip_norm: float = chz.field(default=0.0, validator=ge(0), doc="clip the gradient's global norm (0: never)")
+    save_every: int = chz.field(default=0, validator=ge(0), doc="steps between checkpoints (0: only the final one)")
+    eval_every: int = chz.field(default=0, validator=ge(0), doc="steps between evaluations (0: only before and after)")
+    eval_rows: int = chz.field(default=32, validator=ge(0), doc="held-out rows to evaluate on")
+    limit: int | None = chz.field(default=None, doc="read only the first rows of the data set")
+    seed: int = chz.field(default=0, validator=ge(0), doc="draws the adapter, the order of rows and the held-out rows")
+    pipeline_depth: int = chz.field(
+        default=1, validator=ge(0), doc="steps submitted before the oldest is awaited; never changes the numbers"
+    )
+
+
+@chz.chz(typecheck=True)
+class ChatConfig(SupervisedConfig):
+    """Supervised fine-tuning on multi-turn conversations."""
+
+    dataset: str = chz.field(
+        default="conversations", doc="conversations: a known name, a hub id, or a local jsonl file"
+    )
+    eval_dataset: str = chz.field(default="", doc="evaluate on this data set instead of held-out rows of `dataset`")
+    max_length: int = chz.field(
+        default=2048, validator=ge(2), doc="longest row in tokens; longer ones are cut and counted"
+    )

@@ -1,0 +1,133 @@
+# pyright: standard
+# (safetensors is untyped)
+"""What is a saved adapter on disk, and is this one whole and of this model?
+
+A checkpoint is a folder that appears whole or not at all (temporary name, fsync, rename):
+`adapter.safetensors` (peft's tensor names, float32), `optimizer.safetensors` (AdamW's moments and step; only
+where asked for), `checkpoint.json` (what it belongs to, what computed it, sha256 of the files).
+Gradients accumulated and not yet applied are not part of it.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from crucible.engine.folder import whole_folder
+from crucible.errors import CheckpointError
+from crucible.ports.training_client import SessionConfig
+
+ADAPTER, OPTIMIZER, MANIFEST = "adapter.safetensors", "optimizer.safetensors", "checkpoint.json"
+FORMAT_VERSION = 1
+
+Kind: TypeAlias = Literal["weights", "sampler_weights"]
+"""What a checkpoint was saved for; also the folder that it lies in."""
+
+_LORA_FIELDS = ("lora_rank", "lora_alpha", "seed", "train_attn", "train_mlp", "train_unembed")
+_PACKAGES = ("crucible-kitchen", "torch", "transformers", "safetensors", "numpy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedAdapter:
+    """A checkpoint that was read and found whole.
+
+    base_model: the reference that the session was started with; fingerprint: of that model's weights.
+    lora: rank, alpha, seed and which layers, by the names of `SessionConfig`.
+    optimizer: None where the checkpoint has no optimizer state or it was not asked for.
+    """
+
+    base_model: str
+    fingerprint: str
+    lora: Mapping[str, Any]
+    adapter: Mapping[str, Tensor]
+    optimizer: Mapping[str, Tensor] | None
+
+
+def save(
+    folder: Path,
+    *,
+    config: SessionConfig,
+    fingerprint: str,
+    dtype: str,
+    device: str,
+    adapter: Mapping[str, Tensor],
+    optimizer: Mapping[str, Tensor] | None,
+) -> None:
+    """Write a checkpoint at `folder`.
+
+    Raises:
+        CheckpointError: if there is something at `folder`.
+    """
+    taken = CheckpointError.of("a checkpoint of this name exists", where=str(folder), fix="Choose another name")
+    if folder.exists():
+        raise taken
+    files = {ADAPTER: adapter} | ({} if optimizer is None else {OPTIMIZER: optimizer})
+    try:
+        with whole_folder(folder) as scratch:
+            for name, tensors in files.items():
+                save_file({key: tensor.cpu().contiguous() for key, tensor in tensors.items()}, scratch / name)
+            described = {
+                "format_version": FORMAT_VERSION,
+                "base_model": config.model,
+                "base_model_fingerprint": fingerprint,
+                "lora": {name: value for name, value in asdict(config).items() if name in _LORA_FIELDS},
+                "user_metadata": dict(config.user_metadata),
+                "dtype": dtype,
+                "device": device,
+                "threads": torch.get_num_threads(),
+                "versions": {package: importlib.metadata.version(package) for package in _PACKAGES},
+                "sha256": {name: _sha256(scratch / name) for name in files},
+            }
+            (scratch / MANIFEST).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+    except FileExistsError as error:
+        raise taken from error
+
+
+def read(folder: Path, *, optimizer: bool) -> SavedAdapter:
+    """Read a checkpoint, checking its format and the hashes of its files.
+
+    Raises:
+        CheckpointError: if it is missing, damaged, of a newer format, or lacks the optimizer state asked for.
+    """
+    try:
+        described = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        version, hashes = described["format_version"], described["sha256"]
+        if version != FORMAT_VERSION:
+            raise CheckpointError.of("the checkpoint has an unknown format", where=str(folder), given=version)
+        if optimizer and OPTIMIZER not in hashes:
+            raise CheckpointError.of("the checkpoint has no optimizer state", where=str(folder))
+        for name in [ADAPTER, *([OPTIMIZER] if optimizer else [])]:
+            if _sha256(folder / name) != hashes[name]:
+                raise CheckpointError.of("the file is damaged: its sha256 is not the recorded one", where=name)
+        return SavedAdapter(
+            base_model=described["base_model"],
+            fingerprint=described["base_model_fingerprint"],
+            lora={name: described["lora"][name] for name in _LORA_FIELDS},
+            adapter=load_file(folder / ADAPTER),
+            optimizer=load_file(folder / OPTIMIZER) if optimizer else None,
+        )
+    except FileNotFoundError as error:
+        raise CheckpointError.of("there is no whole checkpoint here", where=str(folder), given=str(error)) from error
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, SafetensorError) as error:
+        raise CheckpointError.of(f"the checkpoint cannot be read: {error!r}", where=str(folder)) from error
+
+
+def require_model(saved: SavedAdapter, fingerprint: str, *, given: str) -> None:
+    """Raise CheckpointError unless the checkpoint was made on the base model of this fingerprint."""
+    if saved.fingerprint != fingerprint:
+        raise CheckpointError.of(
+            f"the checkpoint belongs to another base model ({saved.base_model}), or to other weights of it", given=given
+        )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,89 @@
+"""How is the next token drawn from the model's logits?
+
+In numpy and float64, so that the draw depends on the logits and the seed alone: no device, no torch version.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crucible.ports.sampling_client import SamplingParams
+
+
+def check_params(params: SamplingParams) -> None:
+    """Refuse what cannot be drawn.
+
+    Raises:
+        ValueError: naming every parameter that is out of range. (`stop` is `StopRule`'s to check.)
+    """
+    wrong: list[str] = []
+    if params.max_tokens < 1:
+        wrong.append(f"max_tokens must be at least 1, not {params.max_tokens}")
+    if not (math.isfinite(params.temperature) and params.temperature >= 0):
+        wrong.append(f"temperature must be 0 (greedy) or more, not {params.temperature}")
+    if params.top_k < 1 and params.top_k != -1:
+        wrong.append(f"top_k must be at least 1, or -1 for off, not {params.top_k}")
+    if not 0 < params.top_p <= 1:
+        wrong.append(f"top_p must be above 0 and at most 1, not {params.top_p}")
+    if params.seed is not None and params.seed < 0:
+        wrong.append(f"seed must be 0 or more, not {params.seed}")
+    if wrong:
+        raise ValueError("; ".join(wrong))
+
+
+def generator(seed: np.random.SeedSequence, index: int) -> np.random.Generator:
+    """The random stream of sample `index`: the same whatever the other samples are."""
+    child = np.random.SeedSequence(entropy=seed.entropy, spawn_key=(index,))
+    return np.random.Generator(np.random.Philox(child))
+
+
+def draw(
+    logits: NDArray[np.float32], *, params: SamplingParams, rng: np.random.Generator, known: int
+) -> tuple[int, float]:
+    """One token and its log-probability under the model's own distribution.
+
+    logits: (V,). The token is drawn from softmax(logits / temperature) among the `top_k` likeliest (of equals, the
+    lower ids) and of those among the fewest that hold `top_p` of the probability (Holtzman et al., arXiv:1904.09751).
+    known: ids from here on are padding of the embedding that no tokenizer can read, and are never drawn; the
+    log-probability is still that of the whole softmax.
+
+    Raises:
+        ArithmeticError: if the logits are not numbers.
+    """
+    values: NDArray[np.float64] = logits.astype(np.float64)
+    if not np.isfinite(values.max()):
+        raise ArithmeticError("the model's logits are not numbers: its weights or its adapter have diverged")
+    normaliser = values.max() + np.log(np.exp(values - values.max()).sum())
+    token = _pick(values[:known], params=params, rng=rng)
+    return token, float(values[token] - normaliser)
+
+
+def _pick(values: NDArray[np.float64], *, params: SamplingParams, rng: np.random.Generator) -> int:
+    if params.temperature == 0:
+        return int(values.argmax())
+    with np.errstate(over="ignore"):  # a tiny temperature takes all but the likeliest to minus infinity
+        weights: NDArray[np.float64] = np.exp((values - values.max()) / params.temperature)
+    if params.top_k == -1 and params.top_p == 1:
+        return _by_weight(weights, rng)
+    ids = _likeliest(values, params.top_k)
+    if params.top_p < 1:
+        mass: NDArray[np.float64] = np.cumsum(weights[ids])
+        ids = ids[: int(mass.searchsorted(params.top_p * float(mass[-1]))) + 1]
+    return int(ids[_by_weight(weights[ids], rng)])
+
+
+def _likeliest(values: NDArray[np.float64], count: int) -> NDArray[np.intp]:
+    """Ids of the `count` largest (-1: of all), the largest first, equals by id."""
+    candidates = np.arange(len(values))
+    if 0 < count < len(values):
+        candidates = np.flatnonzero(values >= np.partition(values, -count)[-count])
+    order = candidates[np.argsort(-values[candidates], kind="stable")]
+    return order if count == -1 else order[:count]
+
+
+def _by_weight(weights: NDArray[np.float64], rng: np.random.Generator) -> int:
+    """An index, with a probability in proportion to its weight (by inversion; a weight of 0 is never chosen)."""
+    mass: NDArray[np.float64] = np.cumsum(weights)
+    # rng.random() < 1, and a double times the next one below 1 rounds to less than itself: the index is in range.
+    return int(mass.searchsorted(rng.random() * float(mass[-1]), side="right"))

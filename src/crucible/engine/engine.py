@@ -1,0 +1,70 @@
+"""How do requests reach the engine? Through one queue, in order, into one thread that holds everything.
+
+Training and sampling sessions share the thread and the base models in it. Torch is imported there, on the
+first request.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from crucible.engine.options import EngineOptions
+from crucible.engine.worker import Worker
+from crucible.errors import MissingExtraError
+from crucible.ports.future import Future
+
+if TYPE_CHECKING:
+    from crucible.engine.room import EngineRoom
+
+T = TypeVar("T")
+
+
+class Engine:
+    """The embedded engine. Making one is cheap: no thread, no torch, no model before the first request.
+
+    resolve_model: from a model reference (packaged name, hub id, folder, GGUF file) to a local folder; it raises
+        ModelError for an unknown one.
+    guard: a context manager around every request, where an adapter translates foreign exceptions.
+    """
+
+    def __init__(
+        self,
+        options: EngineOptions,
+        *,
+        resolve_model: Callable[[str], Path],
+        guard: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        self._options, self._resolve_model = options, resolve_model
+        self._worker = Worker("crucible-engine", guard=guard)
+        self._room: EngineRoom | None = None
+
+    def submit(self, call: Callable[["EngineRoom"], T]) -> Future[T]:
+        """Run `call` in the engine's thread after everything submitted before.
+
+        Raises (through the future):
+            MissingExtraError: if torch or transformers is not installed.
+            ManifestError: if the machine lacks the device of the options.
+            Exception: whatever `call` raised, as `guard` translated it.
+        """
+        return self._worker.submit(lambda: call(self._open()))
+
+    def close(self) -> None:
+        """End the thread after the request it is on, and free the models. Safe to call twice.
+
+        Requests still waiting fail; sampling ends before its next token, with a CancelledError.
+        """
+        self._worker.close()
+        self._room = None
+
+    def _open(self) -> "EngineRoom":
+        if self._room is None:
+            try:
+                from crucible.engine.room import EngineRoom
+            except ModuleNotFoundError as error:
+                missing = error.name or "torch"
+                raise MissingExtraError.for_extra("torch", needed_by="the embedded engine", module=missing) from error
+            self._room = EngineRoom.open(
+                self._options, resolve_model=self._resolve_model, should_stop=lambda: self._worker.closing
+            )
+        return self._room

@@ -1,0 +1,33 @@
+# pyright: standard
+# (sets torch's threads)
+"""What does the engine's thread hold? Base models, sessions in training, sampling sessions."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+
+from crucible.engine.options import EngineOptions
+from crucible.engine.sampler import Sampler
+from crucible.engine.shelf import ModelShelf
+from crucible.engine.trainer import Trainer
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineRoom:
+    """Everything that only the engine's thread may touch."""
+
+    trainer: Trainer
+    sampler: Sampler
+
+    @classmethod
+    def open(
+        cls, options: EngineOptions, *, resolve_model: Callable[[str], Path], should_stop: Callable[[], bool]
+    ) -> Self:
+        """Set the thread count, find the device; no model is loaded yet."""
+        if options.threads is not None:
+            torch.set_num_threads(options.threads)
+        shelf = ModelShelf(options, resolve=resolve_model)
+        return cls(trainer=Trainer(options, shelf), sampler=Sampler(shelf, should_stop=should_stop))

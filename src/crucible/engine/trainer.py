@@ -1,0 +1,209 @@
+# pyright: standard
+# (hands torch tensors between the engine's parts)
+"""What does each of Tinker's verbs do to the sessions in memory?
+
+Synchronous; only the engine's worker thread calls it.
+"""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crucible.engine import checkpoint
+from crucible.engine.lora import adapter_tensors
+from crucible.engine.losses import LOSSES
+from crucible.engine.model import adapter_for
+from crucible.engine.options import EngineOptions
+from crucible.engine.rows import Row, rows_of
+from crucible.engine.scoring import Scores, score_rows
+from crucible.engine.session import LoraSession
+from crucible.engine.shelf import ModelShelf
+from crucible.engine.worker import CallersError
+from crucible.errors import CheckpointError, Problem, UnsupportedError, did_you_mean
+from crucible.ports.datum import Datum, TensorData
+from crucible.ports.training_client import (
+    AdamParams,
+    CustomObjective,
+    ForwardBackwardOutput,
+    LogprobsWanted,
+    OptimStepOutput,
+    SavedWeights,
+    SessionConfig,
+    TrainingSession,
+)
+
+
+class Trainer:
+    """LoRA sessions in training."""
+
+    def __init__(self, options: EngineOptions, shelf: ModelShelf) -> None:
+        self._options, self._shelf = options, shelf
+        self._sessions: dict[str, LoraSession] = {}
+        self._numbers = itertools.count(1)
+
+    def start_session(self, config: SessionConfig) -> TrainingSession:
+        """See `TrainingClient.start_session`."""
+        if config.lora_rank < 1 or not math.isfinite(config.lora_alpha):
+            raise ValueError(f"lora_rank must be at least 1 and lora_alpha finite; got {config}")
+        loaded = self._shelf.get(config.model)
+        session_id = f"train-{next(self._numbers)}"
+        self._sessions[session_id] = LoraSession(config, loaded, adapter_for(loaded, config))
+        return TrainingSession(session_id=session_id, model=config.model, lora_rank=config.lora_rank)
+
+    def forward(
+        self,
+        handle: TrainingSession,
+        datums: Sequence[Datum],
+        *,
+        loss_fn: str,
+        loss_fn_config: Mapping[str, float] | None,
+        logprobs: LogprobsWanted,
+        backward: bool,
+    ) -> ForwardBackwardOutput:
+        """See `TrainingClient.forward` and `forward_backward`."""
+        session = self._session(handle)
+        config = _loss_config(loss_fn, loss_fn_config)
+        rows = self._rows(session, datums, loss_fn)
+        scores = self._score(session, rows, loss_fn, config=config, wanted=logprobs, backward=backward)
+        if scores.gradients is not None:
+            session.accumulate(scores.gradients)
+        outputs = [
+            {"logprobs": TensorData(row_logprobs), "elementwise_loss": TensorData(row_losses)}
+            for row_logprobs, row_losses in zip(scores.logprobs, scores.losses, strict=True)
+        ]
+        return ForwardBackwardOutput(
+            loss_fn_output_type=loss_fn, loss_fn_outputs=outputs, metrics={"loss:sum": scores.total_loss}
+        )
+
+    def forward_backward_custom(
+        self, handle: TrainingSession, datums: Sequence[Datum], objective: CustomObjective
+    ) -> ForwardBackwardOutput:
+        """See `TrainingClient.forward_backward_custom`.
+
+        The loss's derivative by the logprobs, taken as (negative) weights of a cross-entropy, has the same
+        gradient: that is the second of two passes.
+        """
+        session = self._session(handle)
+        bare = [Datum(datum.model_input, _targets_only(datum)) for datum in datums]
+        rows = self._rows(session, bare, "cross_entropy")
+        scores = self._score(session, rows, "cross_entropy", wanted="all", backward=False)
+        try:
+            loss, derivatives = objective(datums, scores.logprobs)
+        except Exception as error:
+            raise CallersError(error) from error
+        weighted = [_with_weights(datum, -by) for datum, by in zip(bare, _checked(derivatives, rows), strict=True)]
+        again = self._rows(session, weighted, "cross_entropy")
+        gradients = self._score(session, again, "cross_entropy", wanted="weighted", backward=True).gradients
+        assert gradients is not None
+        session.accumulate(gradients)
+        return ForwardBackwardOutput(
+            loss_fn_output_type="custom",
+            loss_fn_outputs=[{"logprobs": TensorData(logprobs)} for logprobs in scores.logprobs],
+            metrics={"loss:sum": float(loss)},
+        )
+
+    def optim_step(self, handle: TrainingSession, params: AdamParams) -> OptimStepOutput:
+        """See `TrainingClient.optim_step`."""
+        fine = (
+            all(math.isfinite(v) for v in (params.learning_rate, params.weight_decay, params.grad_clip_norm))
+            and 0 <= params.beta1 < 1
+            and 0 <= params.beta2 < 1
+            and 0 <= params.eps < math.inf
+        )
+        if not fine:
+            raise ValueError(f"not the parameters of an AdamW step: {params}")
+        return OptimStepOutput(metrics={"grad_norm": self._session(handle).step(params)})
+
+    def save(self, handle: TrainingSession, name: str, *, kind: checkpoint.Kind, optimizer: bool) -> SavedWeights:
+        """See `TrainingClient.save_checkpoint` and `save_weights_for_sampler`."""
+        session = self._session(handle)
+        if Path(name).name != name or name.startswith("."):
+            raise CheckpointError.of("a checkpoint's name is a plain file name", given=name)
+        folder = self._options.checkpoint_dir / kind / name
+        checkpoint.save(
+            folder,
+            config=session.config,
+            fingerprint=session.loaded.fingerprint,
+            dtype=self._options.dtype,
+            device=str(session.loaded.device),
+            adapter=adapter_tensors(session.adapter),
+            optimizer=session.optimizer_tensors() if optimizer else None,
+        )
+        return SavedWeights(path=str(folder), kind=kind)
+
+    def load(self, handle: TrainingSession, path: str, *, optimizer: bool) -> None:
+        """See `TrainingClient.load_checkpoint`."""
+        session = self._session(handle)
+        saved = checkpoint.read(Path(path), optimizer=optimizer)
+        checkpoint.require_model(saved, session.loaded.fingerprint, given=session.config.model)
+        if saved.lora["lora_alpha"] != session.config.lora_alpha:
+            raise CheckpointError.of(
+                f"the checkpoint's lora_alpha is {saved.lora['lora_alpha']}, the session's {session.config.lora_alpha}"
+            )
+        session.restore(saved.adapter, saved.optimizer)
+
+    def close_session(self, handle: TrainingSession) -> None:
+        """See `TrainingClient.close_session`."""
+        self._sessions.pop(handle.session_id, None)
+
+    def _session(self, handle: TrainingSession) -> LoraSession:
+        if handle.session_id not in self._sessions:
+            raise ValueError(f"there is no open training session {handle.session_id!r}")
+        return self._sessions[handle.session_id]
+
+    def _rows(self, session: LoraSession, datums: Sequence[Datum], loss_fn: str) -> list[Row]:
+        loaded = session.loaded
+        return rows_of(datums, LOSSES[loss_fn], vocab_size=loaded.vocab_size, context_length=loaded.context_length)
+
+    def _score(
+        self,
+        session: LoraSession,
+        rows: Sequence[Row],
+        loss_fn: str,
+        *,
+        config: Mapping[str, float] | None = None,
+        wanted: LogprobsWanted,
+        backward: bool,
+    ) -> Scores:
+        return score_rows(
+            session.loaded,
+            session.adapter,
+            rows,
+            loss=LOSSES[loss_fn],
+            config=config or {},
+            wanted=wanted,
+            backward=backward,
+            token_budget=self._options.token_budget,
+        )
+
+
+def _loss_config(loss_fn: str, given: Mapping[str, float] | None) -> dict[str, float]:
+    if loss_fn not in LOSSES:
+        raise UnsupportedError.of("this engine has no such loss", given=loss_fn, fix=did_you_mean(loss_fn, LOSSES))
+    known, asked = LOSSES[loss_fn].config, dict(given or {})
+    if unknown := sorted(asked.keys() - known.keys()):
+        raise UnsupportedError(
+            [Problem(what=f"{loss_fn} has no such setting", given=key, fix=did_you_mean(key, known)) for key in unknown]
+        )
+    return {**known, **asked}
+
+
+def _targets_only(datum: Datum) -> dict[str, TensorData]:
+    return {name: data for name, data in datum.loss_fn_inputs.items() if name == "target_tokens"}
+
+
+def _with_weights(datum: Datum, weights: NDArray[np.float32]) -> Datum:
+    return Datum(datum.model_input, {**datum.loss_fn_inputs, "weights": TensorData(weights)})
+
+
+def _checked(derivatives: Sequence[NDArray[np.float32]], rows: Sequence[Row]) -> list[NDArray[np.float32]]:
+    """The objective's derivatives as float32 arrays of the rows' shapes."""
+    arrays = [np.asarray(derivative, dtype=np.float32) for derivative in derivatives]
+    shapes, expected = [array.shape for array in arrays], [row.targets.shape for row in rows]
+    if shapes != expected:
+        raise ValueError(f"the objective's derivative has shapes {shapes}; the logprobs have {expected}")
+    return arrays

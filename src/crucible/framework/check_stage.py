@@ -1,0 +1,89 @@
+"""What is wrong with one stage, seen alone? Its slots' types, its options, and its own checks."""
+
+import inspect
+import types
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, Union, cast, get_args, get_origin
+
+import msgspec
+
+from crucible.errors import Problem
+from crucible.framework.declaration import SlotField, declaration
+from crucible.framework.slot import READS, WRITES, Slot, name_of_type
+from crucible.framework.stage import Stage
+from crucible.ir import json_problems
+
+
+def stage_problems(stage: Stage, path: str) -> Iterator[Problem]:
+    """Every problem that this stage has without regard to its neighbours."""
+    declared = declaration(type(stage))
+    if stage.runs_in == "process":
+        yield Problem(what="the runner cannot run a stage in a process yet", where=path, fix="Use runs_in = 'thread'")
+    for name, field in declared.slots.items():
+        slot: Any = getattr(stage, name)
+        if isinstance(slot, Slot):
+            yield from _type_problems(cast("Slot[Any]", slot), field, f"{path}.{name}")
+        elif not (slot is None and field.optional):
+            yield foreign(slot, f"{path}.{name}", wanted="a Slot")
+    option_problems = [
+        problem
+        for name, hint in declared.options.items()
+        for problem in _option_problems(getattr(stage, name), hint, f"{path}.{name}")
+    ]
+    yield from option_problems
+    if not option_problems:  # a stage's own checks may count on options of the right type
+        for problem in stage.check():
+            yield replace(problem, where=f"{path}.{problem.where}" if problem.where else path)
+
+
+def foreign(value: object, where: str, *, wanted: str, fix: str = "") -> Problem:
+    """The problem that `value` stands where something else belongs."""
+    what = f"expected {wanted}"
+    if inspect.isroutine(value):
+        what += "; a function is not data, so the run could not start from its file alone"
+    return Problem(what=what, where=where, given=repr(value)[:80], fix=fix)
+
+
+def _option_problems(value: object, hint: Any, where: str) -> Iterator[Problem]:
+    not_json = list(json_problems(value, where=where))
+    if not_json:
+        yield from not_json
+        return
+    try:
+        msgspec.convert(value, hint)
+    except msgspec.ValidationError as error:
+        yield Problem(what=str(error), where=where, given=repr(value))
+
+
+def _type_problems(slot: Slot[Any], field: SlotField, where: str) -> Iterator[Problem]:
+    """Compares classes only; type arguments are pyright's to compare."""
+    reads_fit = field.access == WRITES or _fits(slot.type, field.type)
+    writes_fit = field.access == READS or _fits(field.type, slot.type)
+    if not (reads_fit and writes_fit):
+        yield Problem(
+            what=f"the stage {field.access} a {name_of_type(field.type)}",
+            where=where,
+            given=f"slot {slot.name} of {slot.type_name}",
+            fix="Give a slot of that type",
+        )
+
+
+def _fits(given: Any, wanted: Any) -> bool:
+    """False only if a value of the one type cannot be of the other."""
+    givens, wanteds = _members(given), _members(wanted)
+    if len(givens) > 1 or len(wanteds) > 1:
+        return any(_fits(one, other) for one in givens for other in wanteds)
+    given_class, wanted_class = (get_origin(kind) or kind for kind in (given, wanted))
+    if not (inspect.isclass(given_class) and inspect.isclass(wanted_class)):
+        return True  # a type variable, Any, a literal
+    if object in (given_class, wanted_class) or (given_class, wanted_class) == (int, float):
+        return True
+    try:
+        return issubclass(given_class, wanted_class)
+    except TypeError:  # a protocol that cannot be asked at run time
+        return True
+
+
+def _members(kind: Any) -> tuple[Any, ...]:
+    return get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)

@@ -1,0 +1,135 @@
+"""How is a workflow written down? As frozen nodes inside nodes; the leaves are stages."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, get_args
+
+from crucible.framework.conditions import Condition
+from crucible.framework.slot import Slot
+from crucible.framework.stage import Stage
+
+
+@dataclass(frozen=True)
+class Range:
+    """0, 1, ... n - 1."""
+
+    n: int
+
+
+@dataclass(frozen=True)
+class Loop:
+    """Run `body` for each item, lazily; then, `depth` iterations behind, `settle`.
+
+    over: a slot that holds an iterable, or `Range(n)`. bind: the slot that gets each item.
+    body submits work; settle awaits it. Settle of iteration n runs after the body of iteration n + depth
+    (and all of them before the loop ends), and sees the slots that body and bind wrote as iteration n left
+    them. The plan refuses what could make `depth` change a result.
+    until: a condition looked at after each body; once true, no further iteration starts.
+    """
+
+    name: str
+    over: Slot[Any] | Range = field(kw_only=True)
+    body: "Sequence[Node]" = field(kw_only=True)
+    bind: Slot[Any] | None = field(default=None, kw_only=True)
+    settle: "Sequence[Node]" = field(default=(), kw_only=True)
+    depth: int = field(default=0, kw_only=True)
+    until: Condition | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        _freeze(self, "body", "settle")
+
+
+@dataclass(frozen=True)
+class When:
+    """Run `then` if the condition holds, `otherwise` if it does not."""
+
+    condition: Condition
+    then: "Sequence[Node]"
+    otherwise: "Sequence[Node]" = field(default=(), kw_only=True)
+
+    def __post_init__(self) -> None:
+        _freeze(self, "then", "otherwise")
+
+
+@dataclass(frozen=True)
+class Parallel:
+    """Branches that run side by side. Written and drawn today; the runner refuses it."""
+
+    name: str
+    branches: "Sequence[Sequence[Node]]" = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "branches", tuple(tuple(branch) for branch in self.branches))
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A producer at most `capacity` items ahead of a consumer. Written and drawn today; the runner refuses it."""
+
+    name: str
+    produce: "Sequence[Node]" = field(kw_only=True)
+    consume: "Sequence[Node]" = field(kw_only=True)
+    capacity: int = field(default=1, kw_only=True)
+
+    def __post_init__(self) -> None:
+        _freeze(self, "produce", "consume")
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """A named sequence of nodes; as a node inside another workflow, it shares that one's slots.
+
+    Names are unique within a workflow; a workflow inside it has names of its own.
+    """
+
+    name: str
+    body: "Sequence[Node]" = field(kw_only=True)
+    description: str = field(default="", kw_only=True)
+
+    def __post_init__(self) -> None:
+        _freeze(self, "body")
+
+
+Node: TypeAlias = Stage | Loop | When | Parallel | Stream | Workflow
+NODES: tuple[type, ...] = get_args(Node)
+
+
+def blocks_of(node: Node) -> tuple[Sequence[Node], ...]:
+    """The node's own sequences of nodes, in the order they are written."""
+    match node:
+        case Loop():
+            return (node.body, node.settle)
+        case When():
+            return (node.then, node.otherwise)
+        case Parallel():
+            return tuple(node.branches)
+        case Stream():
+            return (node.produce, node.consume)
+        case Workflow():
+            return (node.body,)
+        case _:  # a stage, or what the plan will refuse as no node at all
+            return ()
+
+
+def path_of(node: Node, parent: str) -> str:
+    """`supervised > epochs > batches`: where the node stands; a `When` has no name and adds nothing."""
+    return parent if isinstance(node, When) else f"{parent} > {getattr(node, 'name', '?')}"
+
+
+def placed(nodes: Iterable[Node], parent: str) -> Iterator[tuple[str, Node]]:
+    """Every node with its path, however deep, in the order they are written."""
+    for node in nodes:
+        path = path_of(node, parent)
+        yield path, node
+        for block in blocks_of(node):
+            yield from placed(block, path)
+
+
+def stages_in(nodes: Iterable[Node]) -> Iterator[Stage]:
+    """Every stage, however deep, in the order they are written."""
+    return (node for _, node in placed(nodes, "") if isinstance(node, Stage))
+
+
+def _freeze(node: object, *fields: str) -> None:
+    for name in fields:
+        object.__setattr__(node, name, tuple(getattr(node, name)))

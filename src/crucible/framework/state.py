@@ -1,0 +1,59 @@
+"""What is in the slots now, and what was in them when a pipelined iteration's body ended?"""
+
+from collections.abc import Iterable
+
+from crucible.errors import WorkflowError
+
+
+class State:
+    """The slots' values, by name.
+
+    `held(names)` is a view for settling an iteration later: it keeps those slots as they are now, shares all
+    the others, and writes through.
+    """
+
+    __slots__ = ("_live", "_names", "_own", "_under")
+
+    def __init__(self) -> None:
+        self._live: dict[str, object] = {}
+        self._own = self._live
+        self._names: frozenset[str] = frozenset()
+        self._under: State | None = None
+
+    def get(self, name: str) -> object:
+        """The slot's value.
+
+        Raises:
+            WorkflowError: if nothing was written to it yet.
+        """
+        values = self._values_for(name)
+        if name not in values:
+            raise WorkflowError.of("this slot is read before anything is written to it", given=name)
+        return values[name]
+
+    def has(self, name: str) -> bool:
+        """Whether the slot holds a value in this view."""
+        return name in self._values_for(name)
+
+    def put(self, name: str, value: object) -> None:
+        """Write the slot; every view that does not hold it sees the new value."""
+        self._live[name] = value
+
+    def held(self, names: Iterable[str]) -> "State":
+        """A view that keeps these slots as they are now."""
+        view = State()
+        view._live = self._live
+        view._names = frozenset(names)
+        view._own = {name: self.get(name) for name in view._names if self.has(name)}
+        view._under = self
+        return view
+
+    def values(self) -> dict[str, object]:
+        """A copy of the live values."""
+        return dict(self._live)
+
+    def _values_for(self, name: str) -> dict[str, object]:
+        view = self
+        while view._under is not None and name not in view._names:
+            view = view._under
+        return view._own

@@ -1,0 +1,1 @@
+"""Which workflows come with the kitchen? One file each, composed of the stages."""

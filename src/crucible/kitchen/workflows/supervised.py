@@ -1,0 +1,217 @@
+"""How does supervised fine-tuning go, stage by stage?"""
+
+from typing import Protocol
+
+from crucible.framework import Compare, Every, Loop, Node, Range, When, Workflow
+from crucible.kitchen import slots as s
+from crucible.kitchen.slots import SETTLED_AT
+from crucible.kitchen.stages.batching import GetBatch, RenderBatch, SetEpoch
+from crucible.kitchen.stages.evaluating import Evaluate, ShowSample, Summarize
+from crucible.kitchen.stages.loading import BuildSupervisedDataset, InitSession, InitTokenizer, LoadDataset
+from crucible.kitchen.stages.saving import CloseSession, SaveCheckpoint, SaveFinalWeights
+from crucible.kitchen.stages.updating import (
+    AwaitFuture,
+    FinishEpoch,
+    ForwardBackward,
+    LogStepMetrics,
+    OptimStep,
+    StartClock,
+)
+
+
+class SupervisedSettings(Protocol):
+    """What the supervised workflow must be told. A recipe's config has these and is passed as it is."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def renderer(self) -> str: ...
+    @property
+    def train_on(self) -> str: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def lr_schedule(self) -> str: ...
+    @property
+    def warmup_steps(self) -> int: ...
+    @property
+    def epochs(self) -> int: ...
+    @property
+    def max_steps(self) -> int | None: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def max_length(self) -> int: ...
+    @property
+    def lora_rank(self) -> int: ...
+    @property
+    def lora_alpha(self) -> float: ...
+    @property
+    def save_every(self) -> int: ...
+    @property
+    def eval_every(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def grad_clip_norm(self) -> float: ...
+    @property
+    def pipeline_depth(self) -> int: ...
+
+
+def supervised(
+    settings: SupervisedSettings, *, load: LoadDataset, row_format: str = "auto", bits_per_byte: bool = False
+) -> Workflow:
+    """Load, train over epochs and batches, evaluate before and after, save.
+
+    load: the stage that reads the rows; it writes `TRAIN_ROWS` and `HELDOUT_ROWS`.
+    """
+    evaluate = _evaluation(bits_per_byte)
+    stop = None if settings.max_steps is None else Compare(s.STEP, ">=", settings.max_steps)
+    batches = Loop(
+        "batches",
+        over=s.BATCHES,
+        bind=s.BATCH_ROWS,
+        depth=settings.pipeline_depth,
+        until=stop,
+        body=[*_submit(settings), *_now_and_then(settings, evaluate)],
+        settle=_settle(),
+    )
+    epochs = Loop(
+        "epochs",
+        over=Range(settings.epochs),
+        bind=s.EPOCH,
+        until=stop,
+        body=[
+            SetEpoch("set_epoch", dataset=s.DATASET, epoch=s.EPOCH, batches=s.BATCHES),
+            batches,
+            FinishEpoch("finish_epoch", epoch=s.EPOCH, totals=s.TOTALS),
+        ],
+    )
+    return Workflow(
+        "supervised",
+        description="Supervised fine-tuning with LoRA",
+        body=[
+            *prepare(settings, load=load, row_format=row_format),
+            evaluate("eval_before", "before"),
+            ShowSample("sample_before", session=s.SESSION, heldout=s.HELDOUT, label="before"),
+            StartClock("start_clock", into=SETTLED_AT),
+            epochs,
+            SaveFinalWeights("save_final", session=s.SESSION, step=s.STEP),
+            evaluate("eval_after", "after"),
+            ShowSample("sample_after", session=s.SESSION, heldout=s.HELDOUT, label="after"),
+            Summarize("summarize", totals=s.TOTALS),
+            CloseSession("close_session", session=s.SESSION),
+        ],
+    )
+
+
+def _evaluation(bits_per_byte: bool) -> "_EvaluateAt":
+    def evaluate(name: str, label: str) -> Evaluate:
+        return Evaluate(
+            name,
+            session=s.SESSION,
+            heldout=s.HELDOUT,
+            tokenizer=s.TOKENIZER,
+            step=s.STEP,
+            label=label,
+            bits_per_byte=bits_per_byte,
+        )
+
+    return evaluate
+
+
+def prepare(settings: SupervisedSettings, *, load: LoadDataset, row_format: str) -> list[Node]:
+    """Rows, session, tokenizer and data sets: what comes before anything is computed."""
+    return [
+        load,
+        InitSession(
+            "init_session",
+            model=settings.model,
+            session=s.SESSION,
+            step=s.STEP,
+            totals=s.TOTALS,
+            lora_rank=settings.lora_rank,
+            lora_alpha=settings.lora_alpha,
+            seed=settings.seed,
+        ),
+        InitTokenizer("init_tokenizer", session=s.SESSION, tokenizer=s.TOKENIZER),
+        BuildSupervisedDataset(
+            "build_dataset",
+            rows=s.TRAIN_ROWS,
+            heldout_rows=s.HELDOUT_ROWS,
+            tokenizer=s.TOKENIZER,
+            dataset=s.DATASET,
+            heldout=s.HELDOUT,
+            total_steps=s.TOTAL_STEPS,
+            renderer=settings.renderer,
+            train_on=settings.train_on,
+            row_format=row_format,
+            max_length=settings.max_length,
+            batch_size=settings.batch_size,
+            epochs=settings.epochs,
+            max_steps=settings.max_steps,
+            seed=settings.seed,
+        ),
+    ]
+
+
+def _submit(settings: SupervisedSettings) -> list[Node]:
+    """One step, submitted: its update is in flight when these stages are done."""
+    return [
+        GetBatch(
+            "get_batch",
+            step=s.STEP,
+            epoch=s.EPOCH,
+            total_steps=s.TOTAL_STEPS,
+            into=s.STEP_START,
+            learning_rate=settings.learning_rate,
+            lr_schedule=settings.lr_schedule,
+            warmup_steps=settings.warmup_steps,
+        ),
+        RenderBatch("render_batch", dataset=s.DATASET, rows=s.BATCH_ROWS, into=s.BATCH),
+        ForwardBackward("forward_backward", session=s.SESSION, batch=s.BATCH, into=s.FB_FUTURE),
+        OptimStep(
+            "optim_step",
+            session=s.SESSION,
+            batch=s.BATCH,
+            start=s.STEP_START,
+            into=s.OPTIM_FUTURE,
+            weight_decay=settings.weight_decay,
+            grad_clip_norm=settings.grad_clip_norm,
+        ),
+    ]
+
+
+def _now_and_then(settings: SupervisedSettings, evaluate: "_EvaluateAt") -> list[Node]:
+    """Checkpoints and evaluations, on the submitting side: they see this step's update and no later one."""
+    nodes: list[Node] = []
+    if settings.save_every:
+        save = SaveCheckpoint("save_checkpoint", session=s.SESSION, step=s.STEP, epoch=s.EPOCH)
+        nodes.append(When(Every(settings.save_every, of=s.STEP), [save]))
+    if settings.eval_every:
+        nodes.append(When(Every(settings.eval_every, of=s.STEP), [evaluate("evaluate", "during")]))
+    return nodes
+
+
+def _settle() -> list[Node]:
+    """The same step, awaited and reported."""
+    return [
+        AwaitFuture("await_fb", future=s.FB_FUTURE, into=s.FB_RESULT),
+        AwaitFuture("await_optim", future=s.OPTIM_FUTURE, into=s.OPTIM_RESULT),
+        LogStepMetrics(
+            "log_step_metrics",
+            start=s.STEP_START,
+            batch=s.BATCH,
+            result=s.FB_RESULT,
+            optim=s.OPTIM_RESULT,
+            total_steps=s.TOTAL_STEPS,
+            totals=s.TOTALS,
+            settled_at=SETTLED_AT,
+        ),
+    ]
+
+
+class _EvaluateAt(Protocol):
+    def __call__(self, name: str, label: str) -> Evaluate: ...

@@ -1,0 +1,231 @@
+"""Which adapters are there, by port and name, and how is each made?
+
+A literal table of loaders; each imports its adapter when it is called, so that naming one costs nothing. An
+installed plug-in adds to it by an entry point `PORT.NAME` in the group `crucible.adapters`, a loader like these.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from crucible.errors import ManifestError
+from crucible.ports import HubClient, Port, TokenizerStore
+
+if TYPE_CHECKING:
+    from crucible.adapters.torch import TorchBackend
+    from crucible.testing.fakes import FakeBackend
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """What a loader may use.
+
+    run_dir: the run's folder, where a run has one.
+    options: the adapter's own options, from manifest and overrides.
+    port: another port of the same wiring, made on demand.
+    shared: the one object behind several ports of a backend, made on first use.
+    """
+
+    run_dir: Path | None
+    options: Mapping[str, Any]
+    port: Callable[[str], Port]
+    shared: Callable[[str, Callable[[], Any]], Any]
+
+    @property
+    def checkpoint_dir(self) -> Path:
+        """Where a backend on this machine keeps checkpoints."""
+        return (self.run_dir or Path("runs") / "unnamed") / "checkpoints"
+
+
+Loader: TypeAlias = Callable[[Environment], Port]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterEntry:
+    """A loader, the option keys it takes, and whether it does no real work."""
+
+    load: Loader
+    options: frozenset[str] = field(default_factory=frozenset[str])
+    noop: bool = False
+
+
+def _torch_backend(env: Environment) -> "TorchBackend":
+    def make() -> "TorchBackend":
+        from crucible.adapters.torch import TorchBackend
+
+        tokenizers = env.port("tokenizer_store")
+        assert isinstance(tokenizers, TokenizerStore)
+        return TorchBackend(
+            checkpoint_dir=env.checkpoint_dir, resolve_model=_resolver(env), tokenizers=tokenizers, **env.options
+        )
+
+    return env.shared("torch", make)
+
+
+def _resolver(env: Environment) -> Callable[[str], Path]:
+    """Model reference to local folder. The hub is made only for a reference that needs it."""
+    from crucible.adapters.assets import crucible_home, resolve_model
+
+    def hub() -> HubClient:
+        client = env.port("hub_client")
+        assert isinstance(client, HubClient)
+        return client
+
+    return lambda reference: resolve_model(reference, home=crucible_home(), hub=hub())
+
+
+def _noop_backend(env: Environment) -> "FakeBackend":
+    def make() -> "FakeBackend":
+        from crucible.testing.fakes import FakeBackend
+
+        return FakeBackend(**env.options)
+
+    return env.shared("noop", make)
+
+
+def _torch_training(env: Environment) -> Port:
+    return _torch_backend(env).training_client
+
+
+def _torch_sampling(env: Environment) -> Port:
+    return _torch_backend(env).sampling_client
+
+
+def _noop_training(env: Environment) -> Port:
+    return _noop_backend(env).training_client
+
+
+def _noop_sampling(env: Environment) -> Port:
+    return _noop_backend(env).sampling_client
+
+
+def _hf_tokenizers(env: Environment) -> Port:
+    from crucible.adapters.tokenizer import HfTokenizerStore
+
+    return HfTokenizerStore(resolve_model=_resolver(env))
+
+
+def _noop_tokenizers(_: Environment) -> Port:
+    from crucible.testing.fakes import FakeTokenizerStore
+
+    return FakeTokenizerStore()
+
+
+def _auto_datasets(_: Environment) -> Port:
+    from crucible.adapters.assets import crucible_home, fetch
+    from crucible.adapters.datasets import HfDatasetsStore, LocalFilesStore, PackagedStore, RoutedStore
+
+    packaged = PackagedStore(fetch=lambda name: fetch(name, home=crucible_home()))
+    return RoutedStore([packaged, LocalFilesStore(), HfDatasetsStore()])
+
+
+def _local_datasets(_: Environment) -> Port:
+    from crucible.adapters.datasets import LocalFilesStore
+
+    return LocalFilesStore()
+
+
+def _hf_datasets(_: Environment) -> Port:
+    from crucible.adapters.datasets import HfDatasetsStore
+
+    return HfDatasetsStore()
+
+
+def _noop_datasets(_: Environment) -> Port:
+    from crucible.testing.fakes import FakeDatasetStore
+
+    return FakeDatasetStore()
+
+
+def _local_blobs(env: Environment) -> Port:
+    from crucible.adapters.blobs import LocalBlobStore
+
+    return LocalBlobStore(Path(env.options.get("root", (env.run_dir or Path("runs")) / "blobs")))
+
+
+def _noop_blobs(_: Environment) -> Port:
+    from crucible.testing.fakes import FakeBlobStore
+
+    return FakeBlobStore()
+
+
+def _jsonl_metrics(env: Environment) -> Port:
+    from crucible.adapters.metrics import JsonlMetricsStore
+
+    return JsonlMetricsStore(env.run_dir or Path("runs"))
+
+
+def _noop_metrics(_: Environment) -> Port:
+    from crucible.testing.fakes import FakeMetricsStore
+
+    return FakeMetricsStore()
+
+
+def _hf_hub(env: Environment) -> Port:
+    from crucible.adapters.hub import HfHubClient
+
+    return HfHubClient(**env.options)
+
+
+def _noop_hub(_: Environment) -> Port:
+    from crucible.testing.fakes import FakeHubClient
+
+    return FakeHubClient()
+
+
+_TORCH = frozenset({"dtype", "device", "threads", "token_budget"})
+_NOOP = frozenset({"latency"})
+
+TABLE: Mapping[str, Mapping[str, AdapterEntry]] = {
+    "training_client": {
+        "torch": AdapterEntry(load=_torch_training, options=_TORCH),
+        "noop": AdapterEntry(load=_noop_training, options=_NOOP, noop=True),
+    },
+    "sampling_client": {
+        "torch": AdapterEntry(load=_torch_sampling, options=_TORCH),
+        "noop": AdapterEntry(load=_noop_sampling, options=_NOOP, noop=True),
+    },
+    "tokenizer_store": {
+        "hf": AdapterEntry(load=_hf_tokenizers),
+        "noop": AdapterEntry(load=_noop_tokenizers, options=_NOOP, noop=True),
+    },
+    "dataset_store": {
+        "auto": AdapterEntry(load=_auto_datasets),
+        "local": AdapterEntry(load=_local_datasets),
+        "hf": AdapterEntry(load=_hf_datasets),
+        "noop": AdapterEntry(load=_noop_datasets, options=_NOOP, noop=True),
+    },
+    "blob_store": {
+        "local": AdapterEntry(load=_local_blobs, options=frozenset({"root"})),
+        "noop": AdapterEntry(load=_noop_blobs, options=_NOOP, noop=True),
+    },
+    "hub_client": {
+        "hf": AdapterEntry(load=_hf_hub, options=frozenset({"token", "endpoint", "cache_dir"})),
+        "noop": AdapterEntry(load=_noop_hub, options=_NOOP, noop=True),
+    },
+    "metrics_store": {
+        "jsonl": AdapterEntry(load=_jsonl_metrics),
+        "noop": AdapterEntry(load=_noop_metrics, options=_NOOP, noop=True),
+    },
+}
+
+
+def adapter_table() -> dict[str, dict[str, AdapterEntry]]:
+    """The literal table and the plug-ins' entries.
+
+    Raises:
+        ManifestError: if a plug-in's entry point is not named `PORT.NAME`, or its name is taken.
+    """
+    table = {port: dict(entries) for port, entries in TABLE.items()}
+    for entry in entry_points(group="crucible.adapters"):
+        port, _, name = entry.name.partition(".")
+        if port not in table or not name or name in table[port]:
+            raise ManifestError.of(
+                "the entry point's name must be PORT.NAME, with a known port and a new name",
+                where=f"plug-in {entry.value}",
+                given=entry.name,
+            )
+        table[port][name] = AdapterEntry(load=entry.load())
+    return table

@@ -1,0 +1,57 @@
+"""Which renderer does a name mean?"""
+
+import re
+from collections.abc import Callable, Mapping
+from importlib.metadata import EntryPoint, entry_points
+
+from crucible.errors import RendererError, did_you_mean
+from crucible.ports.tokenizer import Tokenizer
+from crucible.train.renderers.renderer import Renderer
+from crucible.train.renderers.role_colon import RoleColonRenderer
+from crucible.train.renderers.template import TemplateRenderer
+
+PLUGIN_GROUP = "crucible.renderers"
+"""Entry points of this group add renderers: the name is the renderer's, the object a class or function that
+takes a Tokenizer and gives a Renderer. A built-in name cannot be taken over."""
+
+_BUILT_IN: Mapping[str, Callable[[Tokenizer], Renderer]] = {
+    TemplateRenderer.name: TemplateRenderer,
+    RoleColonRenderer.name: RoleColonRenderer,
+}
+
+# Every renderer's name is a plain word; model references have a dash, a slash, a dot or a colon.
+_RENDERER_NAME = re.compile(r"[a-z_][a-z0-9_]*")
+
+
+def get_renderer(name_or_model: str, tokenizer: Tokenizer) -> Renderer:
+    """The renderer of that name, or the one that fits a model.
+
+    `auto`, or a model's reference (`smollm2-135m`, `org/model`, a path; anything but a plain lower-case word):
+    `template` if the tokenizer has a chat template, else `role_colon`.
+
+    Raises:
+        RendererError: if there is no such renderer, it does not fit the tokenizer, or its plug-in is broken.
+    """
+    if name_or_model == "auto" or not _RENDERER_NAME.fullmatch(name_or_model):
+        built_in = TemplateRenderer if tokenizer.chat_template is not None else RoleColonRenderer
+        return built_in(tokenizer)
+    if name_or_model in _BUILT_IN:
+        return _BUILT_IN[name_or_model](tokenizer)
+    plugins = {entry.name: entry for entry in entry_points(group=PLUGIN_GROUP)}
+    if name_or_model in plugins:
+        return _from_plugin(plugins[name_or_model], tokenizer)
+    hint = did_you_mean(name_or_model, ["auto", *_BUILT_IN, *plugins])
+    raise RendererError.of("there is no such renderer", where="renderer", given=name_or_model, fix=hint)
+
+
+def _from_plugin(entry: EntryPoint, tokenizer: Tokenizer) -> Renderer:
+    try:
+        factory = entry.load()
+    except Exception as error:
+        raise RendererError.of(
+            f"the renderer's plug-in cannot be loaded: {error}", where="renderer", given=entry.value
+        ) from error
+    renderer = factory(tokenizer)
+    if not isinstance(renderer, Renderer):
+        raise RendererError.of("the plug-in does not give a Renderer", where="renderer", given=entry.value)
+    return renderer
