@@ -1,11 +1,12 @@
 """Does every form of model reference lead to a folder, or else to a sentence that says why not?"""
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from crucible.adapters.assets import resolve_model
-from crucible.errors import ModelError, PortError
+from crucible.errors import MissingExtraError, ModelError, PortError
 from crucible.testing.fakes import FakeHubClient
 
 
@@ -67,6 +68,15 @@ def test_what_is_no_model_is_a_model_error(
     (tmp_path / "cut.gguf").write_bytes(b"GGUF\x03\x00")
     with pytest.raises(ModelError, match=said):
         resolve_model(reference, home=tmp_path / "home")
+
+
+def test_gguf_without_the_engines_packages_gets_the_install_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tiny.gguf").write_bytes(b"GGUF")
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    with pytest.raises(MissingExtraError, match=r"'gguf', which is not installed.*crucible-kitchen\[torch\]"):
+        resolve_model(str(tmp_path / "tiny.gguf"), home=tmp_path)
 
 
 @pytest.mark.slow

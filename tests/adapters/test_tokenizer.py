@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 
 from crucible.adapters.assets import fetch, resolve_model
 from crucible.adapters.tokenizer import HfTokenizer, HfTokenizerStore
-from crucible.errors import ModelError, RendererError
+from crucible.errors import MissingExtraError, ModelError, RendererError
 
 TEMPLATE = """{% for message in messages %}
 {{ '<|im_start|>' + message['role'] + '\n' }}
@@ -187,6 +187,12 @@ def test_a_damaged_file_is_a_model_error(tmp_path: Path, name: str, content: str
 def test_a_folder_without_a_tokenizer_is_a_model_error(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"no tokenizer\.json"):
         HfTokenizer.from_folder(tmp_path)
+
+
+def test_a_missing_library_gets_the_install_command(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    with pytest.raises(MissingExtraError, match=r"crucible-kitchen\[tokenizer\]"):
+        HfTokenizer.from_folder(folder)
 
 
 def test_a_store_reads_each_folder_once(folder: Path) -> None:

@@ -1,5 +1,7 @@
 """Do micro-batches keep every sequence, in order and within the budget?"""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,7 +27,7 @@ def test_a_run_is_within_the_budget_unless_it_is_one_sequence(lengths: list[int]
 @given(LENGTHS, st.integers(1, 120))
 def test_a_run_ends_only_where_the_next_sequence_does_not_fit(lengths: list[int], budget: int) -> None:
     runs = micro_batches(lengths, token_budget=budget)
-    for run, following in zip(runs, runs[1:], strict=False):
+    for run, following in itertools.pairwise(runs):
         assert sum(lengths[index] for index in run) + lengths[following[0]] > budget
 
 

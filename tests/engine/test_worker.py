@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Generator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 
 import pytest
@@ -13,7 +14,7 @@ from crucible.engine.worker import CallersError, Worker
 def translating() -> Generator[None]:
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, CancelledError) as error:
         raise ValueError("translated") from error
 
 
@@ -28,7 +29,11 @@ def test_jobs_run_in_order_in_one_other_thread() -> None:
 
 def test_a_failing_job_fails_its_own_future_through_the_guard() -> None:
     worker = Worker("test", guard=translating)
-    bad, good = worker.submit(lambda: [][1] if False else (_ for _ in ()).throw(RuntimeError())), worker.submit(int)
+
+    def fails() -> None:
+        raise RuntimeError("foreign")
+
+    bad, good = worker.submit(fails), worker.submit(int)
     with pytest.raises(ValueError, match="translated"):
         bad.result()
     assert good.result() == 0

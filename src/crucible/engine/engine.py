@@ -13,6 +13,7 @@ from crucible.engine.options import EngineOptions
 from crucible.engine.worker import Worker
 from crucible.errors import MissingExtraError
 from crucible.ports.future import Future
+from crucible.ports.training_client import Estimate, SessionConfig, Workload
 
 if TYPE_CHECKING:
     from crucible.engine.room import EngineRoom
@@ -48,6 +49,20 @@ class Engine:
             Exception: whatever `call` raised, as `guard` translated it.
         """
         return self._worker.submit(lambda: call(self._open()))
+
+    def estimate(self, config: SessionConfig, workload: Workload) -> Estimate:
+        """What the workload would cost here; loads no model.
+
+        Raises:
+            MissingExtraError: if torch is not installed.
+            ModelError: if the model cannot be found or its weights cannot be read.
+        """
+        try:
+            from crucible.engine.estimate import estimate
+        except ModuleNotFoundError as error:
+            missing = error.name or "torch"
+            raise MissingExtraError.for_extra("torch", needed_by="the embedded engine", module=missing) from error
+        return estimate(self._resolve_model(config.model), config, workload, options=self._options)
 
     def close(self) -> None:
         """End the thread after the request it is on, and free the models. Safe to call twice.

@@ -121,7 +121,7 @@ class Trainer:
     def save(self, handle: TrainingSession, name: str, *, kind: checkpoint.Kind, optimizer: bool) -> SavedWeights:
         """See `TrainingClient.save_checkpoint` and `save_weights_for_sampler`."""
         session = self._session(handle)
-        if Path(name).name != name or name.startswith("."):
+        if not name or name.startswith(".") or Path(name).name != name:
             raise CheckpointError.of("a checkpoint's name is a plain file name", given=name)
         folder = self._options.checkpoint_dir / kind / name
         checkpoint.save(

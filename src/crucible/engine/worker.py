@@ -4,6 +4,7 @@ import concurrent.futures
 import queue
 import threading
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -48,7 +49,7 @@ class Worker:
         return self._closed
 
     def submit(self, call: Callable[[], T]) -> Future[T]:
-        """Run `call` after everything submitted before. After `close` the future fails."""
+        """Run `call` after everything submitted before. After `close` the future fails with a CancelledError."""
         job = _Job(call, concurrent.futures.Future[T]())
         with self._lock:
             if not self._closed:
@@ -60,7 +61,7 @@ class Worker:
         return Future(job.source)
 
     def close(self) -> None:
-        """End the thread after the job it is on; jobs still waiting fail. Safe to call twice."""
+        """End the thread after the job it is on; jobs still waiting fail with a CancelledError. Safe to call twice."""
         with self._lock:
             self._closed = True
             self._jobs.put(None)
@@ -88,6 +89,6 @@ class Worker:
 
     def _fail(self, job: _Job[Any]) -> None:
         def refuse() -> None:
-            raise RuntimeError("the engine was closed before it came to this request")
+            raise CancelledError("the engine was closed before it came to this request")
 
         self._do(_Job(refuse, job.source))

@@ -64,8 +64,8 @@ def _torch_backend(env: Environment) -> "TorchBackend":
     return env.shared("torch", make)
 
 
-def _resolver(env: Environment) -> Callable[[str], Path]:
-    """Model reference to local folder. The hub is made only for a reference that needs it."""
+def _resolver(env: Environment, *, weights: bool = True) -> Callable[[str], Path]:
+    """Model reference to local folder; without `weights` the tokenizer's files alone are downloaded."""
     from crucible.adapters.assets import crucible_home, resolve_model
 
     def hub() -> HubClient:
@@ -73,7 +73,7 @@ def _resolver(env: Environment) -> Callable[[str], Path]:
         assert isinstance(client, HubClient)
         return client
 
-    return lambda reference: resolve_model(reference, home=crucible_home(), hub=hub())
+    return lambda reference: resolve_model(reference, home=crucible_home(), hub=hub(), weights=weights)
 
 
 def _noop_backend(env: Environment) -> "FakeBackend":
@@ -104,7 +104,7 @@ def _noop_sampling(env: Environment) -> Port:
 def _hf_tokenizers(env: Environment) -> Port:
     from crucible.adapters.tokenizer import HfTokenizerStore
 
-    return HfTokenizerStore(resolve_model=_resolver(env))
+    return HfTokenizerStore(resolve_model=_resolver(env, weights=False))
 
 
 def _noop_tokenizers(_: Environment) -> Port:

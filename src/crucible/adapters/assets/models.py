@@ -66,15 +66,14 @@ def _converted_name(sha256: str) -> str:
 
 
 def _converted(gguf: Path, *, into: Path) -> Path:
-    try:
-        from crucible.engine.gguf import convert_gguf
-    except ModuleNotFoundError as error:
-        raise MissingExtraError.for_extra(
-            "torch", needed_by="reading a GGUF model", module=error.name or "torch"
-        ) from error
+    from crucible.engine.gguf import convert_gguf
+
     print(f"converting {gguf.name} to float32 safetensors, once", file=sys.stderr, flush=True)
     try:
         return convert_gguf(gguf, into)
+    except ModuleNotFoundError as error:
+        missing = error.name or "torch"
+        raise MissingExtraError.for_extra("torch", needed_by="reading a GGUF model", module=missing) from error
     except OSError as error:
         raise ModelError.of(
             f"the converted model could not be stored: {error}",

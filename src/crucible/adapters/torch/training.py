@@ -11,6 +11,7 @@ from crucible.ports.tokenizer import Tokenizer, TokenizerStore
 from crucible.ports.training_client import (
     AdamParams,
     CustomObjective,
+    Estimate,
     ForwardBackwardOutput,
     LogprobsWanted,
     OptimStepOutput,
@@ -19,6 +20,7 @@ from crucible.ports.training_client import (
     TrainingCapabilities,
     TrainingClient,
     TrainingSession,
+    Workload,
 )
 
 
@@ -35,6 +37,9 @@ class TorchTrainingClient(TrainingClient):
 
     def capabilities(self) -> TrainingCapabilities:
         return TrainingCapabilities(losses=frozenset(LOSSES))
+
+    def estimate(self, config: SessionConfig, workload: Workload) -> Estimate:
+        return self._engine.estimate(config, workload)
 
     def start_session(self, config: SessionConfig) -> Future[TrainingSession]:
         return self._engine.submit(lambda room: room.trainer.start_session(config))
