@@ -7,6 +7,7 @@ written to a file.
 """
 
 import asyncio
+import json
 import statistics
 import tempfile
 import time
@@ -40,15 +41,19 @@ def median_cost(bus: Bus) -> float:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print; the last line is JSON, for `benchmarks.noop_stage_run`."""
     bus = Bus()
     attach_default_handlers(bus=bus)
-    print(f"no-op stage, default telemetry:          {median_cost(bus):6.1f} us")
+    by_default = median_cost(bus)
+    print(f"no-op stage, default telemetry:          {by_default:6.1f} us")
     with tempfile.TemporaryDirectory() as folder:
         events = Jsonl(Path(folder) / "events.jsonl")
         bus.attach("events", "*", events)
-        print(f"no-op stage, and every event to a file:  {median_cost(bus):6.1f} us")
+        to_file = median_cost(bus)
+        print(f"no-op stage, and every event to a file:  {to_file:6.1f} us")
         events.close()
+    line = {"name": "crucible", "microseconds_per_stage": by_default, "microseconds_with_event_file": to_file}
+    print(json.dumps(line))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import pytest
 from hub_server import Hub, serving
 
 from crucible.adapters.datasets import HfDatasetsStore
+from crucible.errors import MissingExtraError
 
 ROWS = [{"messages": [{"role": "user", "content": str(number)}]} for number in range(5)]
 
@@ -134,6 +135,12 @@ def test_without_a_network_the_error_says_what_to_do(tmp_path):
 )
 def test_a_hub_id_is_accepted_by_its_form(reference, accepted):
     assert HfDatasetsStore().accepts(reference) is accepted
+
+
+def test_without_the_library_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(MissingExtraError, match=r"crucible-kitchen\[data\]"):
+        HfDatasetsStore().load("org/name")
 
 
 def test_a_token_is_in_no_repr():

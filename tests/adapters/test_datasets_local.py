@@ -2,15 +2,16 @@
 
 import contextlib
 import json
+import sys
 
 import pyarrow
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
 from crucible.adapters.datasets import LocalFilesStore
-from crucible.errors import DataError
+from crucible.errors import DataError, MissingExtraError
 
 ROWS = [
     {"question": "one", "answer": "1"},
@@ -140,7 +141,7 @@ def test_an_unknown_extension_gets_the_nearest_one(tmp_path):
 
 def test_a_missing_file_gets_its_nearest_neighbour(tmp_path):
     write_jsonl(tmp_path / "train.jsonl", ROWS)
-    assert "Did you mean train.jsonl?" in problems(tmp_path / "trian.jsonl")[0]
+    assert "did you mean train.jsonl?" in problems(tmp_path / "trian.jsonl")[0]
 
 
 def test_a_json_mapping_has_its_keys_as_splits(tmp_path):
@@ -187,6 +188,13 @@ def test_a_stream_gives_the_rows_before_the_mistake(tmp_path):
     assert len(raised.value.problems) == 2
 
 
+def test_parquet_without_pyarrow_names_the_extra(tmp_path, monkeypatch):
+    parquet.write_table(pyarrow.Table.from_pylist(ROWS), tmp_path / "rows.parquet")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(MissingExtraError, match=r"crucible-kitchen\[data\]"):
+        STORE.load(str(tmp_path / "rows.parquet"))
+
+
 def test_damaged_parquet_is_refused(tmp_path):
     path = tmp_path / "rows.parquet"
     parquet.write_table(pyarrow.Table.from_pylist(ROWS), path)
@@ -211,6 +219,7 @@ def test_a_file_that_cannot_be_read_is_said_so(tmp_path):
         STORE.load("")
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_text_is_accepted_or_not_and_loads_or_says_why_not(reference):
     assert STORE.accepts(reference) in (True, False)
@@ -219,6 +228,7 @@ def test_any_text_is_accepted_or_not_and_loads_or_says_why_not(reference):
 
 
 @pytest.mark.parametrize("extension", ["jsonl", "json", "csv", "parquet"])
+@settings(deadline=None)
 @given(
     data=st.one_of(
         st.binary(max_size=200), st.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass"))
@@ -245,6 +255,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(rows=st.lists(st.dictionaries(st.text(st.characters(codec="utf-8")), JSON, max_size=3), min_size=1, max_size=4))
 def test_any_json_objects_come_back(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("fuzz", numbered=True) / "rows.jsonl"
@@ -253,6 +264,7 @@ def test_any_json_objects_come_back(tmp_path_factory, rows):
         assert STORE.to_list(STORE.load(str(path))) == rows
 
 
+@settings(deadline=None)
 @given(
     rows=st.lists(
         st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0")), min_size=2, max_size=2),

@@ -1,12 +1,13 @@
 """The Hugging Face adapter against a hub that really answers over HTTP (`hub_server.py`)."""
 
 import socket
+import sys
 
 import pytest
 from hub_server import Hub, serving
 
 from crucible.adapters.hub import HfHubClient
-from crucible.errors import PortError
+from crucible.errors import MissingExtraError, PortError
 
 
 @pytest.fixture
@@ -86,6 +87,12 @@ def test_an_error_is_one_line_that_says_what_was_tried(url):
     with pytest.raises(PortError, match="looking up me/mine failed") as raised:
         HfHubClient(endpoint=url, token="sesame").info("me/mine")
     assert "\n" not in str(raised.value)
+
+
+def test_without_the_library_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(MissingExtraError, match=r"crucible-kitchen\[hub\]"):
+        HfHubClient().info("me/mine")
 
 
 def test_info_says_what_the_hub_says(url, repo):

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crucible.adapters.metrics import JsonlMetricsStore
@@ -31,6 +31,7 @@ def test_a_folder_of_runs_holds_one_file_each(tmp_path):
     assert again.read("one") == [MetricsRow(step=1, values={"loss": 2.5})]
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(
         st.text(st.characters(codec="utf-8")).filter(lambda name: name != "step"), st.floats(), min_size=1, max_size=4

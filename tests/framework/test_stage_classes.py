@@ -1,12 +1,14 @@
 """Does a stage class say what it uses, and is one that does not refused when it is made?"""
 
 import dataclasses
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, Literal
 
 import pytest
-from toys import Add, Put, Submit, future, row, slot
+from toys import Add, Put, Submit, row, slot
 
 from crucible.framework import Reads, Slot, Stage, StageContext, Writes, declaration
+from crucible.ports.future import Future
 
 
 def test_a_stage_is_a_frozen_value_with_its_name_first() -> None:
@@ -49,9 +51,30 @@ def test_a_stage_may_be_generic_over_the_slots_type() -> None:
 
 
 def test_a_slots_type_is_compared_by_its_name() -> None:
-    assert future.type_name == "Future[int]"
     assert Slot("a", int) == Slot("a", object, type_name="int") != Slot("a", str)
-    assert Slot("a", dict[str, list[int] | None]).type_name == "dict[str, list[int] | None]"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (Future[int], "Future[int]"),
+        (dict[str, list[int] | None], "dict[str, list[int] | None]"),
+        (tuple[int, ...], "tuple[int, ...]"),
+        (Callable[[int], str], "Callable[[int], str]"),
+        (Annotated[int, "a count"], "int"),
+        (Literal["a", 1], "Literal['a', 1]"),
+        (Any, "Any"),
+    ],
+)
+def test_a_slots_type_is_named_without_modules(kind: Any, name: str) -> None:
+    assert Slot("a", kind).type_name == name
+
+
+def test_an_annotation_that_cannot_be_read_is_refused() -> None:
+    with pytest.raises(TypeError, match="annotations are read when the class is made: import their types"):
+
+        class Forward(Stage):
+            source: "Reads[Missing]"  # noqa: F821  (that it is undefined is the point)
 
 
 def test_a_stage_inherits_the_slots_of_its_base() -> None:

@@ -1,6 +1,6 @@
 """Does the plan find everything that is wrong, at once, in sentences?"""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 import pytest
@@ -17,6 +17,7 @@ from crucible.framework import (
     Node,
     Parallel,
     Range,
+    Reads,
     Rebuilt,
     Slot,
     Stage,
@@ -100,6 +101,19 @@ def test_a_stages_own_checks_are_part_of_the_plan() -> None:
 def test_a_slot_of_the_wrong_type_is_refused() -> None:
     (text,) = problems_of(Put("put", into=rows, value=[]), Log("log", step=rows, value=rows))[:1]
     assert text == "w > log.step: the stage reads a int (given: slot rows of list[int]). Give a slot of that type."
+
+
+def test_types_that_can_fit_are_let_through() -> None:
+    class Wide(Stage):
+        many: Reads[Sequence[int]]
+        real: Reads[float]
+        either: Reads[str | int]
+        plain: Reads[object]
+
+        async def execute(self, ctx: StageContext) -> None: ...
+
+    stage = Wide("wide", many=rows, real=n, either=n, plain=rows)
+    assert problems_of(Put("load", into=rows, value=[]), put, stage) == []
 
 
 def test_a_field_that_needs_a_slot_takes_nothing_else() -> None:

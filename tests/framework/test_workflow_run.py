@@ -155,6 +155,17 @@ async def test_an_optional_port_is_there_when_the_run_has_it() -> None:
     assert (await run_nodes(stage, ports={"engine": Engine()})).state == {"has": True}
 
 
+async def test_an_optional_port_that_the_run_lacks_is_not_handed_out() -> None:
+    class Trusting(Stage):
+        optional_ports: ClassVar = (Engine,)
+
+        async def execute(self, ctx: StageContext) -> None:
+            ctx.port(Engine)
+
+    with pytest.raises(WorkflowError, match=r"w > t: this run has no engine\. Ask has_port\(\)"):
+        await run_nodes(Trusting("t"))
+
+
 async def test_validate_runs_before_execute_and_stops_it() -> None:
     class Careful(Stage):
         source: Updates[int]

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from crucible.engine.attention_gradient import PackedAttention, attend
 from crucible.engine.packing import Packing
 from crucible.errors import ModelError
 
@@ -95,15 +95,12 @@ def _attention(
         )
     if not isinstance(attention_mask, _BlockMasks) or is_causal is False or not getattr(module, "is_causal", True):
         raise ModelError.of(f"{type(module).__name__} is not causal attention with a mask from transformers' interface")
-    # `split` and not slices: its backward is one concatenation.
-    sequences = zip(*(tensor.split(packing.lengths, dim=2) for tensor in (query, key, value)), strict=True)
-    outputs = [
-        F.scaled_dot_product_attention(
-            q, k, v, attn_mask=block, is_causal=block is None, scale=scaling, enable_gqa=q.shape[1] != k.shape[1]
-        ).transpose(1, 2)
-        for (q, k, v), block in zip(sequences, attention_mask.blocks, strict=True)
-    ]
-    return torch.cat(outputs, dim=1), None
+    # The arguments are as `sdpa` has them: no scaling means 1 / sqrt(D).
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    blocks = attention_mask.blocks
+    if query.device.type == "cpu" and query.dtype == torch.bfloat16:
+        return PackedAttention.apply(query, key, value, packing.lengths, blocks, scale), None
+    return torch.cat(attend(query, key, value, packing.lengths, blocks, scale), dim=1), None
 
 
 AttentionInterface.register(IMPLEMENTATION, _attention)

@@ -55,12 +55,13 @@ def estimate(folder: Path, config: SessionConfig, workload: Workload, *, options
     tokens = max(options.token_budget, workload.longest)
     activations = tokens * hidden * layers * _ACTIVATIONS_PER_LAYER * width
     adapter = 4 * trainable
+    share = f"{EFFICIENCY[options.dtype]:.0%} of the matmul speed here"
     return Estimate(
         seconds=flops / speed,
         memory_bytes=_PROCESS_BYTES + weights + activations + 4 * adapter,
         checkpoint_bytes=3 * adapter,
         trainable_parameters=trainable,
-        basis=f"{flops / 1e12:.1f} TFLOP at {speed / 1e9:.0f} GFLOP/s, {EFFICIENCY[options.dtype]:.0%} of a matmul here",
+        basis=f"{flops / 1e12:.1f} TFLOP at {speed / 1e9:.0f} GFLOP/s, {share}",
     )
 
 

@@ -21,7 +21,7 @@ from crucible.engine.lora import LoraMatrices
 Objective: TypeAlias = Callable[[Tensor, slice], tuple[Tensor, Tensor]]
 """(logprobs (n,), which of the N positions they are) -> (elementwise loss (n,), its derivative by them (n,))."""
 
-CHUNK_BYTES = 64 << 20
+CHUNK_BYTES = 32 << 20
 """Memory of one chunk's float32 logits. Larger reads the head's weights less often; smaller stays in cache."""
 
 
@@ -71,7 +71,7 @@ def score_positions(
 
     hidden: (N, H) last hidden states, detached. targets: (N,) int64.
     """
-    count, vocabulary = len(targets), head.weight.shape[0]
+    count = len(targets)
     logprobs = hidden.new_empty(count, dtype=torch.float32)
     losses = torch.empty_like(logprobs)
     d_hidden = torch.empty_like(hidden) if backward else None
@@ -80,24 +80,27 @@ def score_positions(
         d_adapter = LoraMatrices(
             a=torch.zeros_like(adapter.a, dtype=torch.float32), b=torch.zeros_like(adapter.b, dtype=torch.float32)
         )
-    rows = max(1, chunk_bytes // (4 * vocabulary))
-    for start in range(0, count, rows):
+    rows = min(count, max(1, chunk_bytes // (4 * len(head.weight))))
+    buffers = _Buffers.of(head, rows)
+    for start in range(0, count, max(1, rows)):
         chunk = slice(start, min(start + rows, count))
         h, target = hidden[chunk], targets[chunk, None]
         down = None if adapter is None else h @ adapter.a.t()
-        z, slope = _logits(head, h, down, adapter)
-        normaliser = torch.logsumexp(z, dim=-1, keepdim=True)
-        logprobs[chunk] = (z.gather(1, target) - normaliser)[:, 0]
+        z, slope = _logits(head, h, down, adapter, buffers)
+        top, z_target = z.amax(dim=1, keepdim=True).float(), z.gather(1, target).float()
+        weight = torch.sub(z, top, out=buffers.full[: len(h)]).exp_()
+        total = weight.sum(dim=1, keepdim=True)
+        logprobs[chunk] = (z_target - top - total.log())[:, 0]
         losses[chunk], derivative = objective(logprobs[chunk], chunk)
         if d_hidden is None:
             continue
-        # z becomes softmax - onehot: minus the gradient of the logprob. The loss's derivative multiplies the
-        # (n, H) product below instead of these (n, V) numbers.
-        z.sub_(normaliser).exp_().scatter_add_(1, target, torch.full_like(normaliser, -1.0))
+        # total * (softmax - onehot), which is -total times the logprob's gradient: the factor, the loss's derivative
+        # among it, then multiplies (n, H) numbers and not these (n, V).
+        weight.scatter_add_(1, target, -total)
         if slope is not None:
-            z.mul_(slope)
-        dz = z.to(h.dtype)
-        factor = (-head.scale * derivative)[:, None]
+            weight.mul_(slope)
+        dz = buffers.raw[: len(h)].copy_(weight)
+        factor = derivative[:, None] * (-head.scale / total)
         d_chunk = dz @ head.weight
         if adapter is not None and down is not None and d_adapter is not None:
             up = (dz @ adapter.b).mul_(adapter.scale)
@@ -110,17 +113,38 @@ def score_positions(
 
 def head_logits(head: Head, hidden: Tensor) -> Tensor:
     """(N, H) last hidden states -> float32 logits (N, V) of the unadapted head."""
-    return _logits(head, hidden, None, None)[0]
+    return _logits(head, hidden, None, None, _Buffers.of(head, len(hidden)))[0].float()
 
 
-def _logits(head: Head, h: Tensor, down: Tensor | None, adapter: HeadAdapter | None) -> tuple[Tensor, Tensor | None]:
-    """float32 logits (n, V) of a chunk, and the softcap's slope (n, V) where the head has one."""
-    z = h @ head.weight.t() if head.bias is None else torch.addmm(head.bias, h, head.weight.t())
+@dataclass(frozen=True)
+class _Buffers:
+    """Memory for one chunk's (n, V) numbers, used again by the next: in the head's dtype, and in float32.
+
+    For a float32 head they are the same memory.
+    """
+
+    raw: Tensor
+    full: Tensor
+
+    @classmethod
+    def of(cls, head: Head, rows: int) -> "_Buffers":
+        raw = head.weight.new_empty(rows, len(head.weight))
+        return cls(raw, raw if raw.dtype == torch.float32 else torch.empty_like(raw, dtype=torch.float32))
+
+
+def _logits(
+    head: Head, h: Tensor, down: Tensor | None, adapter: HeadAdapter | None, buffers: _Buffers
+) -> tuple[Tensor, Tensor | None]:
+    """A chunk's logits (n, V), in one of the buffers, and the softcap's slope (n, V) where the head has one."""
+    raw = buffers.raw[: len(h)]
+    z = torch.mm(h, head.weight.t(), out=raw)
+    if head.bias is not None:
+        z.add_(head.bias)
     if down is not None and adapter is not None:
         z.addmm_(down, adapter.b.t(), alpha=adapter.scale)
-    z = z.float()
-    if head.scale != 1.0:
-        z.mul_(head.scale)
+    if head.scale == 1.0 and head.softcap is None:
+        return z, None
+    z = torch.mul(z, head.scale, out=buffers.full[: len(h)])
     if head.softcap is None:
         return z, None
     z.div_(head.softcap).tanh_()

@@ -1,4 +1,4 @@
-"""How does a file appear whole or not at all?"""
+"""How do bytes reach the disk whole or not at all, and stay there through a power loss?"""
 
 import os
 import tempfile
@@ -22,8 +22,25 @@ def write_atomically(path: Path, data: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
+    _sync(path.parent, os.O_RDONLY)
+
+
+def append_durably(path: Path, line: bytes) -> None:
+    """Append `line` by a single write, then fsync the file and its folder.
+
+    Raises:
+        OSError: if a step fails, or the disk took only a part of the line.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _sync(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, line)
+    _sync(path.parent, os.O_RDONLY)
+
+
+def _sync(path: Path, flags: int, line: bytes = b"") -> None:
+    file = os.open(path, flags, 0o644)
     try:
-        os.fsync(folder)
+        if line and os.write(file, line) != len(line):
+            raise OSError(f"{path}: the disk took only a part of a record")
+        os.fsync(file)
     finally:
-        os.close(folder)
+        os.close(file)

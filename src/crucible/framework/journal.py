@@ -1,6 +1,5 @@
 """What grew during a run? Metrics, results, artifacts, checkpoints and completed stages."""
 
-import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from crucible.framework.atomic import append_durably
 from crucible.ports import MetricsStore
 from crucible.ports.metrics_store import MetricsRow
 
@@ -70,7 +70,7 @@ class Journal:
             case Checkpoint(record):
                 self.flush()
                 if self._run_dir is not None:
-                    _append_line(self._run_dir / "checkpoints.jsonl", record)
+                    append_durably(self._run_dir / "checkpoints.jsonl", msgspec.json.encode(record) + b"\n")
                 self.checkpoints.append(record)
 
     def complete(self, stage: str) -> None:
@@ -81,15 +81,3 @@ class Journal:
         """Return when the recorded metrics are durable."""
         if self._store is not None:
             self._store.flush(self._run_id)
-
-
-def _append_line(path: Path, record: Mapping[str, Any]) -> None:
-    line = msgspec.json.encode(record) + b"\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        if os.write(file, line) != len(line):
-            raise OSError(f"{path}: the disk took only a part of a record")
-        os.fsync(file)
-    finally:
-        os.close(file)

@@ -168,7 +168,8 @@ async def arun(
         UserError: if anything the user gave is wrong, before any side effect where that can be known.
         PortError: if a backend fails.
     """
-    folder = Path(run_dir) if run_dir is not None else _fresh_folder(recipe_or_workflow)
+    folder = Path(run_dir).expanduser() if run_dir is not None else _fresh_folder(recipe_or_workflow)
+    folder = folder if folder.name else folder.resolve()  # the folder's name is the run's id, also for "."
     prepared = prepare(
         recipe_or_workflow,
         config,

@@ -1,7 +1,7 @@
 """How is a file of rows read? One reader per extension: jsonl, json, csv, parquet.
 
-A reader takes the path and its name in messages, and yields a `Record` per row or a `Problem` per mistake. It
-raises OSError alone; `file_formats` knows nothing of splits.
+A reader takes the path and its name in messages, and yields a `Record` per row or a `Problem` per mistake; it
+raises OSError alone. Of splits it knows nothing.
 """
 
 import csv
@@ -20,7 +20,6 @@ from crucible.errors import Problem
 Reader: TypeAlias = Callable[[Path, str], Iterator[Item]]
 
 _BOM = b"\xef\xbb\xbf"
-_UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 _GIVEN_LENGTH = 60
 """Characters of a wrong line that a message shows."""
 
@@ -28,9 +27,6 @@ _GIVEN_LENGTH = 60
 def read_jsonl(path: Path, shown: str) -> Iterator[Item]:
     """One JSON object per line; blank lines and a byte-order mark are passed over."""
     for number, line in _lines(path):
-        if isinstance(line, Problem):
-            yield Problem(what=line.what, where=shown, fix=line.fix)
-            return
         if line.strip():
             yield _row(line, where=f"{shown}:{number}")
 
@@ -58,10 +54,7 @@ def rows_of(values: Iterable[Any], shown: str) -> Iterator[Item]:
 
 def parse_json(path: Path, shown: str) -> Any | Problem:
     """What a `.json` file holds, or what is wrong with it, by line."""
-    data = path.read_bytes()
-    if data.startswith(_UTF16_BOMS):
-        return Problem(what=_UTF16.what, where=shown, fix=_UTF16.fix)
-    data = data.removeprefix(_BOM)
+    data = path.read_bytes().removeprefix(_BOM)
     if not data.strip():
         return cast(list[Any], [])
     try:
@@ -79,13 +72,11 @@ def read_csv(path: Path, shown: str) -> Iterator[Item]:
     def texts() -> Iterator[str]:
         for number, line in _lines(path):
             try:
-                if isinstance(line, Problem):
-                    undecodable.append(Problem(what=line.what, where=shown, fix=line.fix))
-                    return
-                yield line.decode()
-            except UnicodeDecodeError as error:
+                text = line.decode()
+            except UnicodeDecodeError as error:  # csv could not go on after it
                 undecodable.append(_not_utf8(error, where=f"{shown}:{number}"))
                 return
+            yield text
 
     reader = csv.reader(texts(), strict=True)
     header: list[str] | None = None
@@ -117,16 +108,17 @@ READERS: Mapping[str, Reader] = MappingProxyType(
 )
 """The reader of every extension."""
 
-_UTF16 = Problem(what="the file is UTF-16", fix="Save it as UTF-8")
+
+def is_utf16(path: Path) -> bool:
+    """Whether the file starts with the byte-order mark of UTF-16, which no reader reads."""
+    with path.open("rb") as file:
+        return file.read(2) in (b"\xff\xfe", b"\xfe\xff")
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes | Problem]]:
-    """Numbered lines without the byte-order mark; a problem in place of the first line of a UTF-16 file."""
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Numbered lines, without the byte-order mark."""
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
-            if number == 1 and line.startswith(_UTF16_BOMS):
-                yield number, _UTF16
-                return
             yield number, line.removeprefix(_BOM) if number == 1 else line
 
 

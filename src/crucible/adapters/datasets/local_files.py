@@ -1,14 +1,14 @@
 """How does a file, or a folder of files, on this machine become a data set? `LocalFilesStore`."""
 
 import difflib
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
-from crucible.adapters.datasets.file_formats import READERS, parse_json, rows_of
+from crucible.adapters.datasets.file_formats import READERS, is_utf16, parse_json, rows_of
 from crucible.adapters.datasets.records import Item, Record, checked
 from crucible.errors import DataError, Problem, did_you_mean
 from crucible.ports.dataset_store import DatasetInfo, DatasetStore, Row, RowSet
@@ -16,22 +16,19 @@ from crucible.ports.dataset_store import DatasetInfo, DatasetStore, Row, RowSet
 
 @dataclass(frozen=True, kw_only=True)
 class _Source:
-    """Where one split's rows are: a file, or the list under one key (`member`) of a JSON file."""
+    """One split: a file, or the list that was found inside a JSON file (`values`)."""
 
     path: Path
     shown: str
-    member: str | None = None
+    values: Sequence[Any] | None = None
 
     def items(self) -> Iterator[Item]:
         """The rows and the problems, in file order."""
-        if self.member is None:
-            return READERS[self.path.suffix.lower()](self.path, self.shown)
-        parsed = parse_json(self.path, self.shown)
-        return (
-            iter([parsed])
-            if isinstance(parsed, Problem)
-            else rows_of(parsed[self.member], f"{self.shown}[{self.member}]")
-        )
+        if self.values is not None:
+            return rows_of(self.values, self.shown)
+        if is_utf16(self.path):
+            return iter([Problem(what="the file is UTF-16", where=self.shown, fix="Save it as UTF-8")])
+        return READERS[self.path.suffix.lower()](self.path, self.shown)
 
 
 class LocalFilesStore(DatasetStore):
@@ -107,9 +104,8 @@ def _sources(reference: str) -> dict[str, _Source]:
     if not reference or "\0" in reference or not path.exists():
         near = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         close = difflib.get_close_matches(path.name, near, n=1)
-        raise DataError.of(
-            "there is no such file or folder", given=reference, fix=f"Did you mean {close[0]}?" if close else ""
-        )
+        hint = f", did you mean {close[0]}?" if close else ""
+        raise DataError.of(f"there is no such file or folder{hint}", given=reference)
     if path.is_dir():
         return _folder_sources(path, reference)
     suffix = path.suffix.lower()
@@ -118,12 +114,14 @@ def _sources(reference: str) -> dict[str, _Source]:
             f"a file of rows has the extension {', '.join(READERS)}; {did_you_mean(suffix, READERS)}", given=reference
         )
     parsed = parse_json(path, reference) if suffix == ".json" else None
+    if isinstance(parsed, list):
+        return {"train": _Source(path=path, shown=reference, values=cast(list[Any], parsed))}
     if not isinstance(parsed, dict):
         return {"train": _Source(path=path, shown=reference)}
     splits = cast(dict[str, Any], parsed)
     if not splits or not all(isinstance(rows, list) for rows in splits.values()):
         raise DataError.of("a JSON file of rows is a list of objects, or maps splits to such lists", where=reference)
-    return {split: _Source(path=path, shown=reference, member=split) for split in splits}
+    return {split: _Source(path=path, shown=f"{reference}[{split}]", values=rows) for split, rows in splits.items()}
 
 
 def _folder_sources(folder: Path, reference: str) -> dict[str, _Source]:

@@ -38,7 +38,7 @@ class Evaluate(Stage):
         ctx.emit("eval.start", {"step": step, "rows": len(heldout.rows)}, about)
         client, session = ctx.port(TrainingClient), ctx.read(self.session)
         waiting: list[tuple[RenderedBatch, Future[ForwardBackwardOutput]]] = []
-        for rows in _in_order(heldout):
+        for rows in in_order(heldout):
             batch = heldout.render(rows)
             if batch.datums:
                 waiting.append((batch, client.forward(session, batch.datums, logprobs="weighted")))
@@ -99,7 +99,7 @@ class ShowSample(Stage):
         ctx.record_result(f"sample_{self.label}", {**result, "reference": _text(reference)})
 
 
-def _in_order(dataset: SupervisedDataset) -> Iterator[BatchRows]:
+def in_order(dataset: SupervisedDataset) -> Iterator[BatchRows]:
     """The data set's rows as they stand, in batches."""
     size = dataset.batch_size
     for index, start in enumerate(range(0, len(dataset.rows), size)):

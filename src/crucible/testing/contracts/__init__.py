@@ -41,6 +41,8 @@ _SUITES = (
 )
 pytest.register_assert_rewrite(*(f"{__name__}.{suite}" for suite in _SUITES))  # failures show their values
 
+# E402 below: pytest rewrites a module's asserts only if it is registered before it is imported.
+
 from crucible.testing.contracts.blob_store import BlobStoreContract as BlobStoreContract  # noqa: E402
 from crucible.testing.contracts.dataset_store import DatasetStoreContract as DatasetStoreContract  # noqa: E402
 from crucible.testing.contracts.hub_client import HubClientContract as HubClientContract  # noqa: E402

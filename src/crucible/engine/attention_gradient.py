@@ -1,0 +1,109 @@
+# pyright: standard
+# (torch's autograd functions are untyped)
+"""What is the gradient of packed attention in bfloat16 on a CPU?
+
+PyTorch's fused CPU kernel has a fast forward, but a backward in bfloat16 of twice the cost and error of the one
+here, which recomputes the scores in float32 a block of queries at a time, and never those after the diagonal.
+
+Shapes: H heads, G key-value heads, L tokens of one sequence, D head size, n queries of a block, e keys up to its end.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_QUERIES = 96
+"""Queries in a block: fewer skip more of the upper triangle, more make larger matrix products."""
+
+
+class PackedAttention(torch.autograd.Function):
+    """Causal attention within each sequence of a row: (1, H, T, D), twice (1, G, T, D) -> (1, T, H, D)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        lengths: tuple[int, ...],
+        blocks: tuple[Tensor | None, ...],
+        scale: float,
+    ) -> Tensor:
+        """blocks: per sequence None (plainly causal) or a bool mask (1, 1, L, L)."""
+        ctx.save_for_backward(query, key, value, *[block for block in blocks if block is not None])
+        ctx.lengths, ctx.masked, ctx.scale = lengths, [block is not None for block in blocks], scale
+        return torch.cat(attend(query, key, value, lengths, blocks, scale), dim=1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        query, key, value, *masks = ctx.saved_tensors
+        grads = [torch.empty_like(tensor) for tensor in (query, key, value)]
+        start = 0
+        for length, masked in zip(ctx.lengths, ctx.masked, strict=True):
+            span = slice(start, start + length)
+            parts = [tensor[0, :, span] for tensor in (query, key, value, grad.transpose(1, 2))]
+            mask = masks.pop(0)[0, 0] if masked else None
+            for into, part in zip(grads, _sequence_gradient(*parts, mask=mask, scale=ctx.scale), strict=True):
+                into[0, :, span] = part
+            start += length
+        return (*grads, None, None, None)
+
+
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    lengths: tuple[int, ...],
+    blocks: Sequence[Tensor | None],
+    scale: float | None,
+) -> list[Tensor]:
+    """PyTorch's fused attention, sequence by sequence: a list of (1, L, H, D)."""
+    # `split` and not slices: its backward is one concatenation.
+    sequences = zip(*(tensor.split(lengths, dim=2) for tensor in (query, key, value)), strict=True)
+    return [
+        F.scaled_dot_product_attention(
+            q, k, v, attn_mask=block, is_causal=block is None, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
+        ).transpose(1, 2)
+        for (q, k, v), block in zip(sequences, blocks, strict=True)
+    ]
+
+
+def _sequence_gradient(
+    query: Tensor, key: Tensor, value: Tensor, grad: Tensor, *, mask: Tensor | None, scale: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients (H, L, D), (G, L, D), (G, L, D) by one sequence's query, key and value, given (H, L, D) by its output."""
+    dtype, length = query.dtype, query.shape[1]
+    groups = (key.shape[0], query.shape[0] // key.shape[0])
+    q_GgLD, d_out_GgLD = query.unflatten(0, groups), grad.unflatten(0, groups)
+    q32_GgLD, k32_GLD = q_GgLD.float().mul_(scale), key.float()
+    k_GLD, v_GLD = key.contiguous(), value.contiguous()
+    d_query = torch.empty_like(q_GgLD, memory_format=torch.contiguous_format)
+    d_key, d_value = torch.zeros_like(k32_GLD), torch.zeros_like(k32_GLD)
+    for start in range(0, length, _QUERIES):
+        rows, keys = slice(start, min(start + _QUERIES, length)), slice(0, min(start + _QUERIES, length))
+
+        def flat(tensor_GgLD: Tensor, rows: slice = rows) -> Tensor:
+            return tensor_GgLD[:, :, rows].flatten(1, 2)
+
+        scores = torch.bmm(flat(q32_GgLD), k32_GLD[:, keys].transpose(1, 2))
+        hidden = _hidden(mask, rows, keys, device=scores.device)
+        scores.unflatten(1, (groups[1], -1)).masked_fill_(hidden, -torch.inf)
+        p32 = scores.softmax(-1)
+        d_out = flat(d_out_GgLD)
+        d_p32 = torch.bmm(d_out, v_GLD[:, keys].transpose(1, 2)).float()
+        d_scores = torch._softmax_backward_data(d_p32, p32, -1, torch.float32).to(dtype)
+        d_value[:, keys] += torch.bmm(p32.to(dtype).transpose(1, 2), d_out)
+        d_key[:, keys] += torch.bmm(d_scores.transpose(1, 2), flat(q_GgLD))
+        d_query[:, :, rows] = torch.bmm(d_scores, k_GLD[:, keys]).unflatten(1, (groups[1], -1))
+    return d_query.mul_(scale).flatten(0, 1), d_key.mul_(scale).to(dtype), d_value.to(dtype)
+
+
+def _hidden(mask: Tensor | None, rows: slice, keys: slice, *, device: torch.device) -> Tensor:
+    """(n, e), True where a query must not see a key."""
+    if mask is not None:
+        return ~mask[rows, keys]
+    places = torch.arange(keys.stop, device=device)
+    return places[None, :] > places[rows, None]
