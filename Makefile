@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help venv demo test test-fast check format bench clean
+.PHONY: help venv demo test test-fast coverage check format bench clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -18,13 +18,22 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 demo: venv  ## fine-tune a real model on real data, on this machine, in about five minutes
-	$(BIN)/crucible run sl_basic preset=demo --manifest local --run-dir runs/demo --resume never
+	rm -rf runs/demo
+	$(BIN)/crucible run sl_basic preset=demo --manifest local --run-dir runs/demo
 
 test: venv  ## the whole suite, slow tier included
 	$(BIN)/python -m pytest
 
 test-fast: venv  ## the suite without the packaged real model
 	$(BIN)/python -m pytest -m 'not slow'
+
+coverage: venv  ## the suite without the real model, measured: fails below the floor of CONTRIBUTING.md
+	$(BIN)/python -m pytest -m 'not slow' --cov --cov-fail-under=90
+
+bench: venv  ## the benchmarks of benchmarks/README.md: an hour, on an otherwise idle machine
+	$(BIN)/python -m benchmarks.import_time
+	$(BIN)/python -m benchmarks.noop_stage_run
+	$(BIN)/python -m benchmarks.sft_vs_trl.run --repeats 3
 
 check: venv  ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .

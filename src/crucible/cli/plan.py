@@ -7,12 +7,14 @@ from rich.console import Console
 from rich.table import Table
 
 from crucible.cli.arguments import (
+    Adapters,
     ConfigFile,
     ManifestName,
     Options,
     RecipeName,
     Values,
     adapter_options,
+    adapter_overrides,
     config_layers,
 )
 from crucible.kitchen.plan import Plan
@@ -29,13 +31,20 @@ def register(app: typer.Typer) -> None:
         config: ConfigFile = None,
         manifest: ManifestName = "default",
         option: Options = None,
+        adapter: Adapters = None,
     ) -> None:
         """Count steps, tokens and checkpoints, and estimate memory and time, before anything runs."""
         from crucible.runtime.planning import plan as make
 
         console = Console()
         with console.status("reading and rendering the data"):
-            found = make(recipe, config_layers(values, config), manifest=manifest, options=adapter_options(option))
+            found = make(
+                recipe,
+                config_layers(values, config),
+                manifest=manifest,
+                adapters=adapter_overrides(adapter),
+                options=adapter_options(option),
+            )
         _print(found, console)
 
 

@@ -17,7 +17,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from crucible.engine.attention_gradient import PackedAttention, attend
+from crucible.engine.attention_gradient import LONGEST, PackedAttention, attend
 from crucible.engine.packing import Packing
 from crucible.errors import ModelError
 
@@ -98,7 +98,7 @@ def _attention(
     # The arguments are as `sdpa` has them: no scaling means 1 / sqrt(D).
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     blocks = attention_mask.blocks
-    if query.device.type == "cpu" and query.dtype == torch.bfloat16:
+    if query.device.type == "cpu" and query.dtype == torch.bfloat16 and max(packing.lengths) <= LONGEST:
         return PackedAttention.apply(query, key, value, packing.lengths, blocks, scale), None
     return torch.cat(attend(query, key, value, packing.lengths, blocks, scale), dim=1), None
 

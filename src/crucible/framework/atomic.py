@@ -1,7 +1,7 @@
 """How do bytes reach the disk whole or not at all, and stay there through a power loss?"""
 
 import os
-import tempfile
+import threading
 from pathlib import Path
 
 
@@ -12,15 +12,15 @@ def write_atomically(path: Path, data: bytes) -> None:
         OSError: if a step fails; then `path` is as it was and nothing is left behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")  # one writer each
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     _sync(path.parent, os.O_RDONLY)
 
@@ -37,7 +37,7 @@ def append_durably(path: Path, line: bytes) -> None:
 
 
 def _sync(path: Path, flags: int, line: bytes = b"") -> None:
-    file = os.open(path, flags, 0o644)
+    file = os.open(path, flags, 0o666)  # less the umask, as any new file
     try:
         if line and os.write(file, line) != len(line):
             raise OSError(f"{path}: the disk took only a part of a record")

@@ -6,6 +6,7 @@ from crucible.kitchen.config import Layer
 from crucible.kitchen.plan import Plan, plan_supervised
 from crucible.ports import DatasetStore, TokenizerStore, TrainingClient
 from crucible.runtime.facade import prepare
+from crucible.runtime.wiring import Override
 
 
 def plan(
@@ -13,6 +14,7 @@ def plan(
     config: Mapping[str, object] | Sequence[Layer] | None = None,
     *,
     manifest: str | None = None,
+    adapters: Mapping[str, Override] | None = None,
     options: Mapping[str, Mapping[str, object]] | None = None,
 ) -> Plan:
     """What running this would do and cost. Reads the data and the tokenizer; makes no run folder.
@@ -20,7 +22,7 @@ def plan(
     Raises:
         UserError: if anything the user gave is wrong.
     """
-    prepared = prepare(name, config, manifest=manifest, options=options)
+    prepared = prepare(name, config, manifest=manifest, adapters=adapters, options=options)
     try:
         datasets = prepared.wiring.port("dataset_store")
         tokenizers = prepared.wiring.port("tokenizer_store")
