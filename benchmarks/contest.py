@@ -64,8 +64,9 @@ def take_turns(contestants: Sequence[Contestant], *, repeats: int, timeout: floa
         for contestant in contestants:
             load = os.getloadavg()[0]
             say(f"{repeat + 1}/{repeats} {contestant.key} (load {load:.2f})")
-            line = run_once(contestant, timeout=timeout)
-            lines[contestant.key].append({**line, "load_before": load})
+            line = {**run_once(contestant, timeout=timeout), "load_before": load}
+            say(json.dumps(line))  # an interrupted hour keeps its figures
+            lines[contestant.key].append(line)
     return lines
 
 

@@ -13,6 +13,7 @@ from benchmarks.sft_vs_trl.rows import Row
 WARM_UP_STEPS = 1
 """Steps before the clock starts: the first one allocates, builds kernels and faults pages in."""
 
+BATCH_SIZE = 8
 ADAM_BETAS, ADAM_EPS, GRAD_CLIP_NORM = (0.9, 0.95), 1e-8, 1.0
 LORA_RANK, LORA_ALPHA = 32, 32
 
@@ -69,14 +70,13 @@ def contestant_arguments(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--rows", type=Path, required=True, help="the tokenised rows that all contestants share")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], required=True)
     parser.add_argument("--steps", type=int, required=True, help="measured steps, after the warm-up step")
-    parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--learning-rate", type=float, default=2e-4)
     return parser
 
 
-def measured_tokens(rows: Sequence[Row], batch_size: int) -> int:
+def measured_tokens(rows: Sequence[Row]) -> int:
     """Tokens of the rows after the warm-up: prompts and answers, no padding."""
-    return sum(len(row.input_ids) for row in rows[WARM_UP_STEPS * batch_size :])
+    return sum(len(row.input_ids) for row in rows[WARM_UP_STEPS * BATCH_SIZE :])
 
 
 def _max_rss() -> int:

@@ -8,6 +8,7 @@ import numpy as np
 from benchmarks.sft_vs_trl.measure import (
     ADAM_BETAS,
     ADAM_EPS,
+    BATCH_SIZE,
     GRAD_CLIP_NORM,
     LORA_ALPHA,
     LORA_RANK,
@@ -67,8 +68,8 @@ def main() -> None:
     parser = contestant_arguments(__doc__)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
-    rows = read(args.rows, (args.steps + WARM_UP_STEPS) * args.batch_size)
-    batches = [rows[start : start + args.batch_size] for start in range(0, len(rows), args.batch_size)]
+    rows = read(args.rows, (args.steps + WARM_UP_STEPS) * BATCH_SIZE)
+    batches = [rows[start : start + BATCH_SIZE] for start in range(0, len(rows), BATCH_SIZE)]
     adam = AdamParams(
         learning_rate=args.learning_rate,
         beta1=ADAM_BETAS[0],
@@ -95,7 +96,7 @@ def main() -> None:
     meter.report(
         name="ours",
         dtype=args.dtype,
-        useful_tokens=measured_tokens(rows, args.batch_size),
+        useful_tokens=measured_tokens(rows),
         losses=losses,
         threads=args.threads,
     )

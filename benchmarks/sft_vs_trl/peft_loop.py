@@ -4,6 +4,7 @@ import torch
 from benchmarks.sft_vs_trl.measure import (
     ADAM_BETAS,
     ADAM_EPS,
+    BATCH_SIZE,
     GRAD_CLIP_NORM,
     LORA_ALPHA,
     LORA_RANK,
@@ -44,7 +45,7 @@ def train_batch(model: torch.nn.Module, batch: list[Row]) -> float:
 def main() -> None:
     """Train and print the JSON line."""
     args = contestant_arguments(__doc__).parse_args()
-    rows = read(args.rows, (args.steps + WARM_UP_STEPS) * args.batch_size)
+    rows = read(args.rows, (args.steps + WARM_UP_STEPS) * BATCH_SIZE)
     meter = Meter()
     model = lora_model(args.model, getattr(torch, args.dtype))
     adapters = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -53,8 +54,8 @@ def main() -> None:
     )
     meter.loaded()
     losses: list[float] = []
-    for start in range(0, len(rows), args.batch_size):
-        losses.append(train_batch(model, rows[start : start + args.batch_size]))
+    for start in range(0, len(rows), BATCH_SIZE):
+        losses.append(train_batch(model, rows[start : start + BATCH_SIZE]))
         torch.nn.utils.clip_grad_norm_(adapters, GRAD_CLIP_NORM)
         optimizer.step()
         optimizer.zero_grad()
@@ -64,7 +65,7 @@ def main() -> None:
     meter.report(
         name="peft_loop",
         dtype=args.dtype,
-        useful_tokens=measured_tokens(rows, args.batch_size),
+        useful_tokens=measured_tokens(rows),
         losses=losses,
         threads=torch.get_num_threads(),
     )

@@ -137,7 +137,7 @@ def table(lines: Mapping[str, Sequence[Line]], dtype: str) -> str:
         "to trl",
         "to peft_loop",
         "peak RSS, GB",
-        "to trl",
+        "RSS to trl",
         "first loss",
         "last loss",
     ]
@@ -167,8 +167,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--steps", type=int, default=5, help="measured steps, after one warm-up step")
-    parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--max-length", type=int, default=512)
+    parser.add_argument("--max-length", type=int, default=512, help="of a row; less than 512 only to try things")
     parser.add_argument("--seed", type=int, default=0, help="of the rows' order")
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=list(DTYPES))
@@ -183,7 +182,7 @@ def main() -> None:
     pythons = {"ours": REPOSITORY / ".venv" / "bin" / "python", "trl": trl}
     model = resolve_model(args.model)
     rows = prepare_rows(model, trl, max_length=args.max_length, seed=args.seed)
-    job = ["--model", str(model), "--rows", str(rows), "--steps", str(args.steps), "--batch-size", str(args.batch_size)]
+    job = ["--model", str(model), "--rows", str(rows), "--steps", str(args.steps)]
     runs = [
         contestant(name, dtype=dtype, setting=setting, pythons=pythons, job=job)
         for name, dtype, setting in chosen(args)
@@ -197,7 +196,6 @@ def main() -> None:
             "machine": about,
             "threads": THREADS,
             "steps": args.steps,
-            "batch_size": args.batch_size,
             "max_length": args.max_length,
             "seed": args.seed,
             "runs": lines,

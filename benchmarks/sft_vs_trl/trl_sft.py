@@ -10,6 +10,7 @@ import torch
 from benchmarks.sft_vs_trl.measure import (
     ADAM_BETAS,
     ADAM_EPS,
+    BATCH_SIZE,
     GRAD_CLIP_NORM,
     LORA_ALPHA,
     LORA_RANK,
@@ -23,7 +24,7 @@ from peft import LoraConfig
 from transformers import AutoTokenizer, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-ROW_BY_ROW = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8}
+ROW_BY_ROW = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": BATCH_SIZE}
 BF16_WEIGHTS = {"model_init_kwargs": {"dtype": "bfloat16"}}
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -64,11 +65,11 @@ class StepClock(TrainerCallback):
             self.meter.stop()
 
 
-def build_config(*, setting: str, dtype: str, batch_size: int, learning_rate: float, out: str) -> SFTConfig:
+def build_config(*, setting: str, dtype: str, learning_rate: float, out: str) -> SFTConfig:
     """SFTConfig's defaults, but for what all contestants share and what the setting changes."""
     shared: dict[str, Any] = {
         "output_dir": out,
-        "per_device_train_batch_size": batch_size,
+        "per_device_train_batch_size": BATCH_SIZE,
         "max_length": 512,
         "num_train_epochs": 1,
         "learning_rate": learning_rate,
@@ -95,12 +96,11 @@ def main() -> None:
     parser.add_argument("--setting", choices=list(SETTINGS), required=True)
     parser.add_argument("--name", help="the name in the report; the setting's own if not given")
     args = parser.parse_args()
-    rows = read(args.rows, (args.steps + WARM_UP_STEPS) * args.batch_size)
+    rows = read(args.rows, (args.steps + WARM_UP_STEPS) * BATCH_SIZE)
     with tempfile.TemporaryDirectory() as out:
         config = build_config(
             setting=args.setting,
             dtype=args.dtype,
-            batch_size=args.batch_size,
             learning_rate=args.learning_rate,
             out=out,
         )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -100,7 +101,7 @@ def test_the_config_of_a_run_can_be_run_again(said, finished: Path, tmp_path: Pa
 
 def test_chat_answers_one_message(said, finished: Path) -> None:
     code, text = said("chat", finished, "--message", "hello", "--compare", "-m", "test", "--seed", "1")
-    assert code == 2 or "trained" in text
+    assert code == 0 and "trained" in text and "base" in text
 
 
 def test_eval_measures_a_finished_run(said, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,6 +121,12 @@ def test_eval_measures_a_finished_run(said, finished: Path, tmp_path: Path, monk
         (["run", "sl_basic", "-o", "torch.dtyp=float32"], "Did you mean dtype?"),
         (["run", "sl_basic", "--resume", "maybe", "-m", "test"], "resume"),
         (["run", "sl_basic", "-c", "missing.toml"], "missing.toml"),
+        (["validate", "sl_basic", "limit=-1"], "limit: must be at least 1"),
+        (["validate", "sl_basic", "learning_rate=inf"], "must be a finite number"),
+        (["validate", "sl_basic", "model="], "not an empty text"),
+        (["validate", "sl_basic", "renderer=rol_colon"], "Did you mean role_colon?"),
+        (["run", "sl_basic", "-m", "test", "-o", "noop.latency=soon"], "noop.latency"),
+        (["eval", "sl_basic", "-m", "test", "eval_rows=0"], "nothing to measure"),
         (["run", "sl_basic", "model=no/such/model", "-m", "local", "dataset=rows.jsonl"], "no such model"),
         (["run", "sl_basic", "dataset=missing.jsonl"], "missing.jsonl"),
         (["run", "sl_basic", "dataset=empty.jsonl"], "empty.jsonl"),
@@ -141,6 +148,58 @@ def test_wrong_input_is_one_sentence_and_exit_2(
     (tmp_path / "masked.jsonl").write_text('{"messages": [{"role": "user", "content": "hi"}]}\n' * 40)
     code, text = said(*words)
     assert code == 2 and wanted in text and "Traceback" not in text
+
+
+def test_what_a_person_typed_is_printed_as_it_is(said) -> None:
+    code, text = said("run", "sl_basic", "model=[/x]", "dataset=rows:100:more", "--dry-run")
+    assert code == 0 and "'[/x]'" in text and "rows:100:more" in text
+
+
+def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
+    run = f"run sl_basic {' '.join(QUICK)} -m test --run-dir {tmp_path / 'run'} 2>&1"
+    script = f"set -o pipefail; {sys.executable} -m crucible {run} | true"
+    assert subprocess.run(["bash", "-c", script], check=False).returncode == 0
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "completed"
+
+
+@pytest.mark.parametrize(("stop", "code", "word"), [("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "terminated")])
+def test_a_stopped_run_says_so_and_where_its_records_are(stop: str, code: int, word: str, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    words = ["run", "sl_basic", "epochs=9", "-m", "test", "-o", "noop.latency=0.05", "--run-dir", str(folder)]
+    with subprocess.Popen([sys.executable, "-m", "crucible", *words], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = process.stderr.readline()  # the evaluation before training: the run is on its way
+        process.send_signal(signal.Signals[stop])
+        said += process.stderr.read()
+    assert process.returncode == code and word in said and f"records are in {folder}" in said
+    assert json.loads((folder / "summary.json").read_text())["status"] == "interrupted"
+
+
+def test_chat_ends_where_the_input_does(finished: Path) -> None:
+    words = [sys.executable, "-m", "crucible", "chat", str(finished), "-m", "test"]
+    done = subprocess.run(words, input="hello", capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "trained" in done.stdout
+    closed = subprocess.run(["bash", "-c", f"{' '.join(words)} <&-"], capture_output=True, text=True, check=False)
+    assert closed.returncode == 0, closed.stderr
+
+
+def test_a_missing_plotting_package_costs_its_picture_alone(
+    said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    code, text = said("run", "sl_basic", *QUICK, "-m", "test", "--run-dir", tmp_path / "run")
+    assert code == 0 and "crucible-kitchen[plot]" in text and "training loss" in text
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_finished_run_opens_from_anywhere(said, moved: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert said("run", "sl_basic", *QUICK, "-m", "test", "--run-dir", "run")[0] == 0
+    folder = (tmp_path / "run").rename(tmp_path / "elsewhere") if moved else tmp_path / "run"
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    code, text = said("chat", folder, "-m", "test", "--message", "hello")
+    assert code == 0 and "trained" in text
 
 
 def test_a_missing_extra_names_the_install_command() -> None:

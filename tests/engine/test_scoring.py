@@ -33,7 +33,15 @@ def score(
     loss = LOSSES["cross_entropy"]
     rows = rows_of(examples, loss, vocab_size=loaded.vocab_size, context_length=loaded.context_length)
     return score_rows(
-        loaded, adapter, rows, loss=loss, config={}, wanted=wanted, backward=backward, token_budget=token_budget
+        loaded,
+        adapter,
+        rows,
+        loss=loss,
+        config={},
+        wanted=wanted,
+        backward=backward,
+        token_budget=token_budget,
+        should_stop=lambda: False,
     )
 
 

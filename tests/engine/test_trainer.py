@@ -3,7 +3,10 @@
 import dataclasses
 import hashlib
 import json
+import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +19,7 @@ from tiny_models import datum, datums
 from crucible.engine import scoring
 from crucible.engine.engine import Engine
 from crucible.engine.options import EngineOptions
-from crucible.errors import CheckpointError, DataError, ManifestError, UnsupportedError
+from crucible.errors import CheckpointError, ConfigError, DataError, ManifestError, UnsupportedError
 from crucible.ports.datum import Datum
 from crucible.ports.future import Future
 from crucible.ports.training_client import AdamParams, ForwardBackwardOutput, SessionConfig, TrainingSession
@@ -226,6 +229,8 @@ def test_an_objectives_own_error_comes_back_as_it_was_raised(client: Client) -> 
     session = client.start()
     with pytest.raises(Mine, match="a reason"):
         client.custom(session, datums(9), fails)
+    with pytest.raises(ValueError, match=r"not finite for datums \[0\]"):
+        client.custom(session, datums(9), lambda *_: (0.0, [np.full(9, np.inf)]))
     with pytest.raises(ValueError, match=r"shapes \[\(3,\)\]; the logprobs have \[\(9,\)\]"):
         client.custom(session, datums(9), lambda *_: (0.0, [np.zeros(3)]))
     assert client.step(session).result().metrics == {"grad_norm": 0.0}
@@ -300,10 +305,47 @@ def test_checkpoints_of_other_weights_rank_alpha_or_layers_are_refused(client: C
             client.load(client.start(**config), saved)
 
 
-@pytest.mark.parametrize("wrong", [{"learning_rate": np.nan}, {"beta1": 1.0}, {"eps": -1.0}, {"weight_decay": np.inf}])
-def test_parameters_that_are_none_of_adamws_are_refused(client: Client, wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="AdamW"):
-        client.step(client.start(), dataclasses.replace(STEP, **wrong)).result()
+def test_parameters_that_are_none_of_adamws_are_refused_all_at_once(client: Client) -> None:
+    wrong = dataclasses.replace(STEP, learning_rate=np.nan, beta1=1.0, eps=-1.0, weight_decay=np.inf)
+    with pytest.raises(ConfigError) as raised:
+        client.step(client.start(), wrong).result()
+    fields = [problem.where for problem in raised.value.problems]
+    assert fields == ["learning_rate", "beta1", "eps", "weight_decay"]
+
+
+def test_a_negative_clipping_norm_is_none(client: Client) -> None:
+    client.step(client.start(), dataclasses.replace(STEP, grad_clip_norm=-1.0)).result()
+
+
+@pytest.mark.parametrize("wrong", [{"lora_rank": 0}, {"lora_alpha": np.inf}])
+def test_a_session_of_no_rank_or_scale_is_refused(client: Client, wrong: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        client.start(**wrong)
+
+
+def test_closing_ends_a_call_before_its_next_micro_batch_and_fails_the_waiting(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, release, run = threading.Event(), threading.Event(), scoring.score_positions
+
+    def waits(*args: object, **options: object) -> object:
+        started.set()
+        release.wait(10)
+        return run(*args, **options)  # pyright: ignore
+
+    session = client.start()
+    monkeypatch.setattr(scoring, "score_positions", waits)
+    futures = [client.score(session, datums(20, 20)), client.step(session)]
+    started.wait(10)
+    closing = threading.Thread(target=client.engine.close)
+    closing.start()
+    while not client.engine._worker.closing:
+        time.sleep(0.001)
+    release.set()
+    closing.join(10)
+    for future in futures:
+        with pytest.raises(CancelledError):
+            future.result()
 
 
 def test_one_base_model_is_in_memory_for_all_sessions(client: Client) -> None:

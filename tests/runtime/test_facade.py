@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+import signal
+import threading
 from pathlib import Path
 
 import pytest
 
 import crucible
-from crucible.errors import ConfigError, ManifestError, UnsupportedError
+from crucible.errors import ConfigError, DataError, ManifestError, UnsupportedError
 from crucible.framework import RunResult, Workflow
 from crucible.runtime.facade import Prepared
 from crucible.telemetry import EVENTS, Event, default_bus
@@ -51,8 +53,14 @@ def test_every_event_of_the_seeds_is_emitted(tmp_path: Path) -> None:
     default_bus().attach("test", "*", seen.append)
     try:
         quick(tmp_path / "good")
-        with pytest.raises(Exception, match="no such"):
-            quick(tmp_path / "bad", renderer="no_such_renderer")
+        with pytest.raises(DataError, match="no such file"):
+            crucible.run(
+                "sl_basic",
+                {**QUICK, "dataset": "missing.jsonl"},
+                manifest="test",
+                adapters={"dataset_store": "local"},
+                run_dir=tmp_path / "bad",
+            )
     finally:
         default_bus().detach("test")
     assert set(EVENTS) <= {event.name for event in seen}
@@ -70,6 +78,34 @@ def test_it_works_inside_a_running_event_loop(tmp_path: Path) -> None:
         return quick(tmp_path / "run")
 
     assert asyncio.run(notebook()).results["steps"] == 3
+
+
+def test_ctrl_c_ends_a_run_inside_a_running_event_loop(tmp_path: Path) -> None:
+    async def notebook() -> None:
+        interrupt = threading.Timer(0.5, signal.raise_signal, [signal.SIGINT])
+        interrupt.start()
+        config, slow = {**QUICK, "max_steps": None, "epochs": 9}, {"noop": {"latency": 0.02}}
+        crucible.run("sl_basic", config, manifest="test", options=slow, run_dir=tmp_path / "run")
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(notebook())
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "interrupted"
+
+
+async def test_runs_beside_each_other_keep_their_events_apart(tmp_path: Path) -> None:
+    folders = [tmp_path / name / "run" for name in "ab"]
+    config = [{**QUICK, "max_steps": steps} for steps in (2, 3)]
+    runs = (crucible.arun("sl_basic", c, manifest="test", run_dir=f) for c, f in zip(config, folders, strict=True))
+    await asyncio.gather(*runs)
+    events = [[json.loads(line)["name"] for line in (f / "events.jsonl").read_text().splitlines()] for f in folders]
+    assert [names.count("training.step") for names in events] == [2, 3]
+    assert all(names[0] == "workflow.start" and names[-1] == "workflow.stop" for names in events)
+
+
+def test_a_wrong_adapter_option_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="dtype"):
+        crucible.run("sl_basic", {}, options={"torch": {"dtype": "int3"}}, run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_folder_that_holds_a_run_is_left_as_it_is(tmp_path: Path) -> None:

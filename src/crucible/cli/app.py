@@ -1,17 +1,16 @@
 """Which commands are there, and how does an error reach the person?"""
 
 import signal
-import sys
 from types import FrameType
 from typing import Annotated, Any, cast
 
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
 
 from crucible import __version__
 from crucible.cli import chat, describe, export, plan, recipes, run, score, validate
 from crucible.errors import PortError, UserError
+from crucible.telemetry.terminal import Terminal
 
 # typer exports the exception for one bad parameter, but not its parent for every wrong use of the command line.
 _UsageError: type[BaseException] = typer.BadParameter.__mro__[1]
@@ -29,6 +28,27 @@ class RecipesAreCommands(TyperGroup):
             if args[0] in {*known(), *ALIASES}:
                 args = ["run", *args]
         return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command. Being stopped leaves by our own exception: typer would end in silence, with 130 for all."""
+        try:
+            return super().invoke(ctx)
+        except Terminated as stop:
+            raise Stopped("terminated", code=143) from stop
+        except KeyboardInterrupt as stop:
+            raise Stopped("interrupted", code=130) from stop
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM arrived: an event loop lets it through as it does Ctrl-C."""
+
+
+class Stopped(BaseException):
+    """The person, or the system, ended the command."""
+
+    def __init__(self, how: str, *, code: int) -> None:
+        super().__init__(how)
+        self.code = code
 
 
 app = typer.Typer(
@@ -65,33 +85,29 @@ for _module in (recipes, describe, validate, plan, run, chat, export, score):
 def run_command(arguments: list[str]) -> int:
     """Run one command line; returns its exit code."""
     signal.signal(signal.SIGTERM, _terminate)
-    errors = Console(stderr=True, soft_wrap=True, highlight=False)
+    errors = Terminal(stderr=True, soft_wrap=True)
     try:
         outcome: Any = app(args=arguments, prog_name="crucible", standalone_mode=False)
         return outcome if isinstance(outcome, int) else 0
     except UserError as error:
         for problem in error.problems:
-            errors.print(f"error: {problem}", style="red", markup=False)
+            errors.print(f"error: {problem}", style="red", highlight=False)
         return 2
     except _UsageError as error:
         cast(Any, error).show()
         return 2
     except typer.Exit as error:
         return error.exit_code
-    except (KeyboardInterrupt, typer.Abort):
-        errors.print("interrupted", markup=False)
-        return 130
-    except _Terminated:
-        errors.print("terminated", markup=False)
-        return 143
+    except Stopped as stop:
+        errors.print(str(stop))
+        return stop.code
     except PortError as error:
-        errors.print(f"error: {error}", style="red", markup=False)
+        errors.print(f"error: {error}", style="red", highlight=False)
         if error.retryable:
-            errors.print("The same command may succeed later.", markup=False)
+            errors.print("The same command may succeed later.")
         return 1
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 0
+    except SystemExit:
+        return 0  # how typer ends when nobody reads its output any more
     except Exception as error:  # noqa: BLE001  (the last door: one line here, the traceback in the run folder)
         from crucible.cli.crash import report
 
@@ -99,9 +115,5 @@ def run_command(arguments: list[str]) -> int:
         return 1
 
 
-class _Terminated(BaseException):
-    """SIGTERM arrived."""
-
-
 def _terminate(_number: int, _frame: FrameType | None) -> None:
-    raise _Terminated
+    raise Terminated

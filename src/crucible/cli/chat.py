@@ -1,17 +1,21 @@
 """`crucible chat RUN_DIR`: what does the trained model say?"""
 
 import asyncio
+import sys
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.panel import Panel
+from rich.text import Text
 
 from crucible.cli.arguments import ManifestName, Options, adapter_options
 from crucible.runtime.conversing import Partner, meet
 from crucible.runtime.facade import build_ports
 from crucible.runtime.finished import open_run
+from crucible.telemetry.terminal import Terminal
 from crucible.train.messages import Message
 
 
@@ -36,20 +40,31 @@ def register(app: typer.Typer) -> None:
         """Talk to the trained model in the terminal. An empty line or Ctrl-D leaves."""
         run = open_run(run_dir)
         wiring = build_ports(manifest, options=adapter_options(option), run_dir=run_dir)
-
-        async def talk() -> None:
-            partners = {"trained": await meet(run, wiring)}
+        # The prompt is read outside the loop, which would keep Ctrl-C from it.
+        with closing(wiring), asyncio.Runner() as loop:
+            partners = {"trained": loop.run(meet(run, wiring))}
             if compare:
-                partners["base"] = await meet(run, wiring, base=True)
-            talker = _Talk(partners, max_tokens=max_tokens, temperature=temperature, seed=seed)
-            await (talker.say(message) if message is not None else talker.until_silence())
+                partners["base"] = loop.run(meet(run, wiring, base=True))
+            talk = _Talk(partners, max_tokens=max_tokens, temperature=temperature, seed=seed)
+            for text in _typed() if message is None else [message]:
+                loop.run(talk.say(text))
             for partner in partners.values():
-                await partner.leave()
+                loop.run(partner.leave())
 
+
+def _typed() -> Iterator[str]:
+    """What the person types, up to an empty line or the end of the input."""
+    console = Terminal()
+    console.print("Type a message; an empty line leaves.", style="dim")
+    while sys.stdin is not None:  # None where the input was closed
         try:
-            asyncio.run(talk())
-        finally:
-            wiring.close()
+            text = console.input(Text("you ", style="bold cyan"))
+        except EOFError:
+            console.print()
+            return
+        if not text.strip():
+            return
+        yield text
 
 
 class _Talk:
@@ -59,19 +74,7 @@ class _Talk:
         self._partners = partners
         self._max_tokens, self._temperature, self._seed = max_tokens, temperature, seed
         self._histories: dict[str, list[Message]] = {name: [] for name in partners}
-        self._console = Console()
-
-    async def until_silence(self) -> None:
-        """Ask and answer until an empty line or the end of the input."""
-        self._console.print("Type a message; an empty line leaves.", style="dim")
-        while True:
-            try:
-                text = await asyncio.to_thread(self._console.input, "[bold cyan]you[/bold cyan] ")
-            except EOFError:
-                return
-            if not text.strip():
-                return
-            await self.say(text)
+        self._console = Terminal()
 
     async def say(self, text: str) -> None:
         """Say one thing to every partner and print what each answers."""
@@ -85,4 +88,4 @@ class _Talk:
             history.append(answer.message)
             note = "" if answer.ended in ("stop", "eos") else f" (ended: {answer.ended})"
             content = answer.message["content"]
-            self._console.print(Panel(str(content), title=f"{name}{note}", title_align="left"))
+            self._console.print(Panel(Text(str(content)), title=f"{name}{note}", title_align="left"))

@@ -3,10 +3,11 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from crucible.cli.arguments import RecipeName
+from crucible.telemetry.terminal import Terminal
 
 
 def register(app: typer.Typer) -> None:
@@ -27,18 +28,18 @@ def register(app: typer.Typer) -> None:
         if mermaid:
             typer.echo(draw_mermaid(workflow))
             return
-        console = Console()
-        console.print(f"[bold]{found.name}[/bold]: {found.description}\n")
-        console.print(draw_text(workflow), markup=False, highlight=False)
+        console = Terminal()
+        console.print(Text.assemble((found.name, "bold"), f": {found.description}\n"))
+        console.print(draw_text(workflow), highlight=False)
         table = Table("key", "type", "default", "help", box=None, pad_edge=False, header_style="bold")
         for field in config_fields(found.config).values():
             table.add_row(field.name, field.type, repr(field.default), field.help)
-        console.print("\n[bold]Config[/bold] (KEY=VALUE on the command line)\n")
+        console.print(Text.assemble(("\nConfig", "bold"), " (KEY=VALUE on the command line)\n"))
         console.print(table)
-        console.print("\n[bold]Presets[/bold] (preset=NAME)\n")
+        console.print(Text.assemble(("\nPresets", "bold"), " (preset=NAME)\n"))
         for name, values in found.presets.items():
             mark = " (default)" if name == found.default_preset else ""
             shown = ", ".join(f"{key}={value}" for key, value in values.items()) or "the defaults above"
-            console.print(f"  {name}{mark}: {shown}", markup=False, highlight=False)
-        console.print(f"\n[bold]Ports[/bold] required: {', '.join(found.required_ports)}")
+            console.print(f"  {name}{mark}: {shown}", highlight=False)
+        console.print(Text.assemble(("\nPorts", "bold"), f" required: {', '.join(found.required_ports)}"))
         console.print(f"      optional: {', '.join(found.optional_ports) or 'none'}")

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+
+from crucible.telemetry.terminal import Terminal
 
 
 class Format(StrEnum):
@@ -29,15 +30,18 @@ def register(app: typer.Typer) -> None:
     @app.command("export")
     def export(  # pyright: ignore[reportUnusedFunction]  (typer keeps it)
         run_dir: Annotated[Path, typer.Argument(help="A finished run's folder.", metavar="RUN_DIR")],
-        out: Annotated[Path, typer.Option("--out", help="The folder to make.", metavar="DIR")],
         form: Annotated[
             Format, typer.Option("--format", help="peft: an adapter for `peft`; merged: a model for `transformers`.")
         ] = Format.peft,
+        out: Annotated[
+            Path | None, typer.Option("--out", help="The folder to make; RUN_DIR/FORMAT by default.", metavar="DIR")
+        ] = None,
         dtype: Annotated[DType, typer.Option("--dtype", help="Type of the merged weights.")] = DType.float32,
     ) -> None:
         """Write a run's final weights as a folder that peft or transformers load."""
         from crucible.runtime.exporting import export as write
         from crucible.runtime.finished import open_run
 
-        write(open_run(run_dir), out, format=form.value, dtype=dtype.value)
-        Console().print(f"wrote {form.value} weights to {out}", markup=False)
+        folder = out or run_dir / form.value
+        write(open_run(run_dir), folder, format=form.value, dtype=dtype.value)
+        Terminal(soft_wrap=True).print(f"wrote {form.value} weights to {folder}")

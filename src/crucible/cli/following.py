@@ -3,16 +3,15 @@
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from rich.console import Console as RichConsole
-
 from crucible.telemetry import Event, default_bus
 from crucible.telemetry.console import EVENTS, Console
+from crucible.telemetry.terminal import Terminal
 
 
 @contextmanager
 def following(*, verbose: bool) -> Generator[None]:
     """Show progress on standard error for the time of the block; with `verbose`, every stage as it ends."""
-    terminal = RichConsole(stderr=True)
+    terminal = Terminal(stderr=True)
     progress = Console(terminal)
 
     def stage_line(event: Event) -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from crucible.cli.arguments import (
@@ -18,6 +17,7 @@ from crucible.cli.arguments import (
     config_layers,
 )
 from crucible.kitchen.plan import Plan
+from crucible.telemetry.terminal import Terminal
 from crucible.train.data import DataSurvey
 
 
@@ -36,7 +36,7 @@ def register(app: typer.Typer) -> None:
         """Count steps, tokens and checkpoints, and estimate memory and time, before anything runs."""
         from crucible.runtime.planning import plan as make
 
-        console = Console()
+        console = Terminal()
         with console.status("reading and rendering the data"):
             found = make(
                 recipe,
@@ -48,15 +48,21 @@ def register(app: typer.Typer) -> None:
         _print(found, console)
 
 
-def _print(plan: Plan, console: Console) -> None:
+def _print(plan: Plan, console: Terminal) -> None:
     table = Table("", "train", "held-out", box=None, pad_edge=False, header_style="bold")
     for label, read in _ROWS.items():
         table.add_row(label, f"{read(plan.train):,}", f"{read(plan.heldout):,}" if plan.heldout else "-")
-    console.print(f"model {plan.model} · renderer {plan.renderer} · rows read as {plan.row_format}\n", highlight=False)
+    console.print(
+        f"model {plan.model} · renderer {plan.renderer} · rows read as {plan.row_format}\n",
+        highlight=False,
+        soft_wrap=True,
+    )
     console.print(table)
     for name, survey in (("train", plan.train), ("held-out", plan.heldout)):
         for reason, rows in survey.dropped.items() if survey else ():
-            console.print(f"  {name}: {rows.count} row(s) dropped: {reason}; first: {rows.first_origin}", markup=False)
+            console.print(
+                f"  {name}: {rows.count} row(s) dropped: {reason}; first: {rows.first_origin}", soft_wrap=True
+            )
     if plan.train.surveyed < plan.train.rows:
         console.print(f"  counted on the first {plan.train.surveyed:,} rows; the rest is taken to be like them")
     console.print(f"\nsteps            {plan.steps:,} ({plan.batches_per_epoch:,} batches per epoch)", highlight=False)

@@ -1,8 +1,9 @@
 """`crucible recipes`: which recipes are there?"""
 
 import typer
-from rich.console import Console
 from rich.table import Table
+
+from crucible.telemetry.terminal import Terminal
 
 
 def register(app: typer.Typer) -> None:
@@ -16,4 +17,4 @@ def register(app: typer.Typer) -> None:
         table = Table("recipe", "what it does", "needs", "ports", box=None, pad_edge=False, header_style="bold")
         for recipe in known().values():
             table.add_row(recipe.name, recipe.description, recipe.needs, ", ".join(recipe.required_ports))
-        Console().print(table)
+        Terminal().print(table)

@@ -1,10 +1,11 @@
 """`crucible run RECIPE`: do it."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from crucible.cli.arguments import (
@@ -19,6 +20,7 @@ from crucible.cli.arguments import (
     config_layers,
 )
 from crucible.runtime import facade
+from crucible.telemetry.terminal import Terminal
 
 
 def register(app: typer.Typer) -> None:
@@ -46,7 +48,7 @@ def register(app: typer.Typer) -> None:
         """Run a recipe: crucible run sl_basic model=smollm2-135m dataset=gsm8k epochs=1"""
         layers = config_layers(values, config)
         options, overrides = adapter_options(option), adapter_overrides(adapter)
-        console = Console()
+        console = Terminal()
         if dry_run:
             prepared = facade.prepare(
                 recipe, layers, manifest=manifest, options=options, adapters=overrides, run_dir=run_dir
@@ -57,22 +59,35 @@ def register(app: typer.Typer) -> None:
         from crucible.cli.summary import print_summary
 
         for note in facade.configure(recipe, layers).notes:
-            Console(stderr=True).print(f"note: {note}", markup=False)
-        with following(verbose=verbose):
+            Terminal(stderr=True).print(f"note: {note}")
+        folder = run_dir or facade.fresh_folder(recipe)
+        with following(verbose=verbose), _telling_where(folder):
             result = facade.run(
                 recipe,
                 layers,
                 manifest=manifest,
                 options=options,
                 adapters=overrides,
-                run_dir=run_dir,
+                run_dir=folder,
                 resume=resume,
             )
         assert not isinstance(result, facade.Prepared)
-        print_summary(result, console)
+        print_summary(result, console, manifest=manifest)
 
 
-def _print_prepared(prepared: facade.Prepared, console: Console) -> None:
+@contextmanager
+def _telling_where(folder: Path) -> Generator[None]:
+    """When the block's run fails or is stopped, say where its records are."""
+    held = (folder / "experiment.json").exists()
+    try:
+        yield
+    except BaseException:
+        if not held and (folder / "error.txt").exists():
+            Terminal(stderr=True, soft_wrap=True).print(f"the run's records are in {folder}", style="dim")
+        raise
+
+
+def _print_prepared(prepared: facade.Prepared, console: Terminal) -> None:
     from crucible.framework import draw_text
 
     table = Table("key", "value", "from", box=None, pad_edge=False, header_style="bold")
@@ -85,7 +100,7 @@ def _print_prepared(prepared: facade.Prepared, console: Console) -> None:
         ports.add_row(port, name)
     console.print(ports)
     console.print()
-    console.print(draw_text(prepared.workflow), markup=False, highlight=False)
+    console.print(draw_text(prepared.workflow), highlight=False)
     for note in prepared.notes:
-        console.print(f"note: {note}", markup=False)
+        console.print(f"note: {note}")
     console.print("\ndry run: nothing was read, fetched or written", style="dim")

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from crucible.cli.arguments import (
     ConfigFile,
@@ -15,6 +14,7 @@ from crucible.cli.arguments import (
     adapter_options,
     config_layers,
 )
+from crucible.telemetry.terminal import Terminal
 
 
 def register(app: typer.Typer) -> None:
@@ -43,8 +43,8 @@ def register(app: typer.Typer) -> None:
                 recipe, layers, checkpoint=checkpoint, manifest=manifest, options=adapter_options(option)
             )
         assert not isinstance(result, facade.Prepared)
-        console = Console()
+        console = Terminal()
         for name, value in result.results.items():
             if name.startswith("eval_"):
-                console.print(f"{name:<32} {value:.4f}", markup=False)
-        console.print(f"{'run folder':<32} {result.run_dir}", markup=False)
+                console.print(f"{name:<32} {value:.4f}")
+        console.print(f"{'run folder':<32} {result.run_dir}", soft_wrap=True)

@@ -1,6 +1,9 @@
 """What does a person see when a run is done?"""
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -12,19 +15,16 @@ from crucible.framework import RunResult
 from crucible.runtime.curve import draw, terminal_plot
 
 
-def print_summary(result: RunResult, console: Console) -> None:
+def print_summary(result: RunResult, console: Console, *, manifest: str) -> None:
     """The held-out loss before and after, a sample before and after, the curve, the cost, and what to do next."""
     found = result.results
     assert result.run_dir is not None
     _print_samples(found, console)
-    try:
-        plot = terminal_plot(result.metrics, width=min(console.width, 100))
+    pictures: list[Path] = []
+    with _saying_what_is_missing(console):
         pictures = draw(result.metrics, result.run_dir, title=f"{result.recipe} · {result.config.get('model', '')}")
-    except MissingExtraError as error:
-        plot, pictures = "", []
-        console.print(f"no curve: {error}", markup=False)
-    if plot:
-        console.print(Text.from_ansi(plot))
+    with _saying_what_is_missing(console):
+        console.print(Text.from_ansi(terminal_plot(result.metrics, width=min(console.width, 100))))
     before, after = found.get("eval_nll_before"), found.get("eval_nll_after")
     if before is not None and after is not None:
         _fact(
@@ -44,7 +44,17 @@ def print_summary(result: RunResult, console: Console) -> None:
         _fact(console, "loss curve", " ".join(str(path) for path in pictures))
     _fact(console, "run folder", str(result.run_dir))
     if "final_checkpoint" in found:
-        _fact(console, "talk to it", f"crucible chat {result.run_dir} --compare")
+        where = "" if manifest == "default" else f" --manifest {manifest}"
+        _fact(console, "talk to it", f"crucible chat {shlex.quote(str(result.run_dir))} --compare{where}")
+
+
+@contextmanager
+def _saying_what_is_missing(console: Console) -> Generator[None]:
+    """A curve that cannot be drawn costs a line, never the summary."""
+    try:
+        yield
+    except MissingExtraError as error:
+        console.print(f"no curve: {error}", soft_wrap=True)
 
 
 def _fact(console: Console, label: str, text: str) -> None:

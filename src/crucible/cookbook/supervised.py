@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from crucible.cookbook.datasets import choose
 from crucible.cookbook.supervised_config import ChatConfig, SupervisedConfig
-from crucible.errors import Problem
+from crucible.errors import ConfigError, Problem
 from crucible.framework import Workflow
 from crucible.kitchen import slots
 from crucible.kitchen.recipe import Recipe
@@ -38,19 +38,29 @@ values of the seed documents, for a GPU or a hosted service."""
 
 def _load(config: SupervisedConfig, *, eval_dataset: str = "") -> LoadDataset:
     chosen = choose(config.dataset)
-    heldout = choose(eval_dataset) if eval_dataset else None
+    heldout_reference, heldout_split = _heldout(config, eval_dataset)
     return LoadDataset(
         "load_dataset",
         reference=chosen.reference,
         split=chosen.split,
-        heldout_reference=heldout.reference if heldout else "",
-        heldout_split=(heldout.heldout_split or heldout.split) if heldout else chosen.heldout_split,
+        heldout_reference=heldout_reference,
+        heldout_split=heldout_split,
         holdout=config.eval_rows,
         limit=config.limit,
         seed=config.seed,
         rows=slots.TRAIN_ROWS,
         heldout=slots.HELDOUT_ROWS,
     )
+
+
+def _heldout(config: SupervisedConfig, eval_dataset: str) -> tuple[str, str]:
+    """Where held-out rows come from and their split; two empty texts where they are drawn from the training rows."""
+    if not config.eval_rows:
+        return "", ""
+    if not eval_dataset:
+        return "", choose(config.dataset).heldout_split
+    chosen = choose(eval_dataset)
+    return chosen.reference, chosen.heldout_split or chosen.split
 
 
 def _sl_basic(config: SupervisedConfig) -> Workflow:
@@ -67,18 +77,27 @@ def _chat_sl(config: ChatConfig) -> Workflow:
 
 
 def _sl_basic_evaluation(config: SupervisedConfig, checkpoint: str) -> Workflow:
+    _require_rows(config)
     row_format = choose(config.dataset).row_format
     return evaluation(config, load=_load(config), checkpoint=checkpoint, row_format=row_format)
 
 
 def _chat_sl_evaluation(config: ChatConfig, checkpoint: str) -> Workflow:
+    _require_rows(config)
     load = _load(config, eval_dataset=config.eval_dataset)
     return evaluation(config, load=load, checkpoint=checkpoint, row_format=choose(config.dataset).row_format)
 
 
+def _require_rows(config: SupervisedConfig) -> None:
+    if not config.eval_rows:
+        raise ConfigError.of("must be at least 1: there would be nothing to measure", where="eval_rows", given="0")
+
+
 def _validate(config: SupervisedConfig) -> Iterable[Problem]:
-    if config.max_steps is not None and config.max_steps < 1:
-        yield Problem(what="must be at least 1, or None for all steps", where="max_steps", given=str(config.max_steps))
+    for key, all_of in (("max_steps", "steps"), ("limit", "rows")):
+        value = getattr(config, key)
+        if value is not None and value < 1:
+            yield Problem(what=f"must be at least 1, or None for all {all_of}", where=key, given=str(value))
     if config.max_steps is not None and config.warmup_steps > config.max_steps:
         yield Problem(
             what="is more than max_steps, so the full rate would never be reached",

@@ -2,7 +2,8 @@
 # (chz's validators are untyped)
 """Which keys do the supervised recipes take?"""
 
-from typing import Literal
+import math
+from typing import Any, Literal
 
 import chz
 from chz.validators import ge, gt
@@ -19,21 +20,39 @@ TrainOnName = Literal[
 ScheduleName = Literal["linear", "cosine", "constant"]
 
 
+def finite(config: Any, key: str) -> None:
+    """A validator: no infinity and no NaN."""
+    if not math.isfinite(getattr(config, key)):
+        raise ValueError(f"Expected {key} to be a finite number")
+
+
+def filled(config: Any, key: str) -> None:
+    """A validator: no empty text."""
+    if not getattr(config, key):
+        raise ValueError(f"Expected {key} to be a name, not an empty text")
+
+
 @chz.chz(typecheck=True)
 class SupervisedConfig:
     """Supervised fine-tuning with LoRA."""
 
     model: str = chz.field(
-        default="smollm2-135m", doc="base model: a packaged name, a hub id, a local folder or a GGUF file"
+        default="smollm2-135m",
+        validator=filled,
+        doc="base model: a packaged name, a hub id, a local folder or a GGUF file",
     )
     dataset: str = chz.field(
-        default="gsm8k", doc="training data: a known name, a hub id, or a local jsonl/json/csv/parquet file"
+        default="gsm8k",
+        validator=filled,
+        doc="training data: a known name, a hub id, or a local jsonl/json/csv/parquet file",
     )
     renderer: str = chz.field(
-        default="auto", doc="how messages become tokens: auto (the model's own template), template or role_colon"
+        default="auto",
+        validator=filled,
+        doc="how messages become tokens: auto (the model's own template), template or role_colon",
     )
     train_on: TrainOnName = chz.field(default="all_assistant_messages", doc="which parts of a conversation are trained")
-    learning_rate: float = chz.field(default=2e-4, validator=gt(0), doc="peak learning rate of AdamW")
+    learning_rate: float = chz.field(default=2e-4, validator=[gt(0), finite], doc="peak learning rate of AdamW")
     lr_schedule: ScheduleName = chz.field(default="linear", doc="how the rate decays to the last step")
     warmup_steps: int = chz.field(default=0, validator=ge(0), doc="steps over which the rate rises from near zero")
     epochs: int = chz.field(default=1, validator=ge(1), doc="passes over the training rows")
@@ -43,13 +62,17 @@ class SupervisedConfig:
         default=1024, validator=ge(2), doc="longest row in tokens; longer ones are cut and counted"
     )
     lora_rank: int = chz.field(default=32, validator=ge(1), doc="rank of the LoRA matrices")
-    lora_alpha: float = chz.field(default=32.0, validator=gt(0), doc="LoRA scale is lora_alpha / lora_rank")
-    weight_decay: float = chz.field(default=0.0, validator=ge(0), doc="AdamW's decoupled weight decay")
-    grad_clip_norm: float = chz.field(default=0.0, validator=ge(0), doc="clip the gradient's global norm (0: never)")
+    lora_alpha: float = chz.field(default=32.0, validator=[gt(0), finite], doc="LoRA scale is lora_alpha / lora_rank")
+    weight_decay: float = chz.field(default=0.0, validator=[ge(0), finite], doc="AdamW's decoupled weight decay")
+    grad_clip_norm: float = chz.field(
+        default=0.0, validator=[ge(0), finite], doc="clip the gradient's global norm (0: never)"
+    )
     save_every: int = chz.field(default=0, validator=ge(0), doc="steps between checkpoints (0: only the final one)")
     eval_every: int = chz.field(default=0, validator=ge(0), doc="steps between evaluations (0: only before and after)")
-    eval_rows: int = chz.field(default=32, validator=ge(0), doc="held-out rows to evaluate on")
-    limit: int | None = chz.field(default=None, doc="read only the first rows of the data set")
+    eval_rows: int = chz.field(default=32, validator=ge(0), doc="held-out rows to evaluate on (0: no evaluation)")
+    limit: int | None = chz.field(
+        default=None, doc="read only this many first rows of the data set (None: all of them)"
+    )
     seed: int = chz.field(default=0, validator=ge(0), doc="draws the adapter, the order of rows and the held-out rows")
     pipeline_depth: int = chz.field(
         default=1, validator=ge(0), doc="steps submitted before the oldest is awaited; never changes the numbers"
@@ -61,7 +84,7 @@ class ChatConfig(SupervisedConfig):
     """Supervised fine-tuning on multi-turn conversations."""
 
     dataset: str = chz.field(
-        default="conversations", doc="conversations: a known name, a hub id, or a local jsonl file"
+        default="conversations", validator=filled, doc="conversations: a known name, a hub id, or a local jsonl file"
     )
     eval_dataset: str = chz.field(default="", doc="evaluate on this data set instead of held-out rows of `dataset`")
     max_length: int = chz.field(

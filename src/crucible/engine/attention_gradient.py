@@ -82,7 +82,7 @@ def _sequence_gradient(
     dtype, length = query.dtype, query.shape[1]
     groups = (key.shape[0], query.shape[0] // key.shape[0])
     q_GgLD, d_out_GgLD = query.unflatten(0, groups), grad.unflatten(0, groups)
-    q32_GgLD, k32_GLD = q_GgLD.float().mul_(scale), key.float()
+    q32_GgLD, k32_GLD = q_GgLD.float() * scale, key.float()
     k_GLD, v_GLD = key.contiguous(), value.contiguous()
     d_query = torch.empty_like(q_GgLD, memory_format=torch.contiguous_format)
     d_key, d_value = torch.zeros_like(k32_GLD), torch.zeros_like(k32_GLD)

@@ -65,9 +65,10 @@ class Engine:
         return estimate(self._resolve_model(config.model), config, workload, options=self._options)
 
     def close(self) -> None:
-        """End the thread after the request it is on, and free the models. Safe to call twice.
+        """End the thread and free the models. Safe to call twice.
 
-        Requests still waiting fail; sampling ends before its next token, with a CancelledError.
+        Waits for the request that is running, which ends with a CancelledError before its next micro-batch or token.
+        Requests still waiting fail with one too.
         """
         self._worker.close()
         self._room = None

@@ -30,4 +30,6 @@ class EngineRoom:
         if options.threads is not None:
             torch.set_num_threads(options.threads)
         shelf = ModelShelf(options, resolve=resolve_model)
-        return cls(trainer=Trainer(options, shelf), sampler=Sampler(shelf, should_stop=should_stop))
+        return cls(
+            trainer=Trainer(options, shelf, should_stop=should_stop), sampler=Sampler(shelf, should_stop=should_stop)
+        )

@@ -6,7 +6,8 @@ Rows go through the model in packed micro-batches. Positions that cannot have a 
 unless their logprobs are asked for, and never a gradient.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,13 +51,20 @@ def score_rows(
     wanted: LogprobsWanted,
     backward: bool,
     token_budget: int,
+    should_stop: Callable[[], bool],
 ) -> Scores:
-    """Score rows under `adapter`; with `backward`, differentiate the summed loss by its parameters."""
+    """Score rows under `adapter`; with `backward`, differentiate the summed loss by its parameters.
+
+    Raises:
+        CancelledError: if `should_stop`, asked before every micro-batch, says so.
+    """
     gradients = [torch.zeros_like(parameter) for parameter in adapter.parameters] if backward else None
     logprobs = [np.full(len(row.tokens), np.nan, np.float32) for row in rows]
     losses = [np.zeros(len(row.tokens), np.float32) for row in rows]
     with loaded.active.use(adapter):
         for run in micro_batches([len(row.tokens) for row in rows], token_budget=token_budget):
+            if should_stop():
+                raise CancelledError("scoring was cancelled")
             batch = _Batch([rows[index] for index in run], device=loaded.device)
             scored = _score_batch(loaded, adapter, batch, loss, config, wanted=wanted, gradients=gradients)
             for index, (start, end) in zip(run, batch.packing.spans, strict=True):

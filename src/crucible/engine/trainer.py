@@ -7,7 +7,8 @@ Synchronous; only the engine's worker thread calls it.
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from crucible.engine.scoring import Scores, score_rows
 from crucible.engine.session import LoraSession
 from crucible.engine.shelf import ModelShelf
 from crucible.engine.worker import CallersError
-from crucible.errors import CheckpointError, Problem, UnsupportedError, did_you_mean
+from crucible.errors import CheckpointError, ConfigError, Problem, UnsupportedError, did_you_mean
 from crucible.ports.datum import Datum, TensorData
 from crucible.ports.training_client import (
     AdamParams,
@@ -38,17 +39,22 @@ from crucible.ports.training_client import (
 
 
 class Trainer:
-    """LoRA sessions in training."""
+    """LoRA sessions in training.
 
-    def __init__(self, options: EngineOptions, shelf: ModelShelf) -> None:
-        self._options, self._shelf = options, shelf
+    should_stop: asked before every micro-batch; True ends the call with a CancelledError.
+    """
+
+    def __init__(self, options: EngineOptions, shelf: ModelShelf, *, should_stop: Callable[[], bool]) -> None:
+        self._options, self._shelf, self._should_stop = options, shelf, should_stop
         self._sessions: dict[str, LoraSession] = {}
         self._numbers = itertools.count(1)
 
     def start_session(self, config: SessionConfig) -> TrainingSession:
         """See `TrainingClient.start_session`."""
-        if config.lora_rank < 1 or not math.isfinite(config.lora_alpha):
-            raise ValueError(f"lora_rank must be at least 1 and lora_alpha finite; got {config}")
+        if config.lora_rank < 1:
+            raise ConfigError.of("is not a whole number of at least 1", where="lora_rank", given=config.lora_rank)
+        if not math.isfinite(config.lora_alpha):
+            raise ConfigError.of("is not a finite number", where="lora_alpha", given=config.lora_alpha)
         loaded = self._shelf.get(config.model)
         session_id = f"train-{next(self._numbers)}"
         self._sessions[session_id] = LoraSession(config, loaded, adapter_for(loaded, config))
@@ -92,10 +98,12 @@ class Trainer:
         rows = self._rows(session, bare, "cross_entropy")
         scores = self._score(session, rows, "cross_entropy", wanted="all", backward=False)
         try:
-            loss, derivatives = objective(datums, scores.logprobs)
+            total, derivatives = objective(datums, [logprobs.copy() for logprobs in scores.logprobs])
+            total, derivatives = float(total), [np.asarray(by, dtype=np.float32) for by in derivatives]
         except Exception as error:
             raise CallersError(error) from error
-        weighted = [_with_weights(datum, -by) for datum, by in zip(bare, _checked(derivatives, rows), strict=True)]
+        _check_derivatives(derivatives, rows)
+        weighted = [_with_weights(datum, -by) for datum, by in zip(bare, derivatives, strict=True)]
         again = self._rows(session, weighted, "cross_entropy")
         gradients = self._score(session, again, "cross_entropy", wanted="weighted", backward=True).gradients
         assert gradients is not None
@@ -103,19 +111,12 @@ class Trainer:
         return ForwardBackwardOutput(
             loss_fn_output_type="custom",
             loss_fn_outputs=[{"logprobs": TensorData(logprobs)} for logprobs in scores.logprobs],
-            metrics={"loss:sum": float(loss)},
+            metrics={"loss:sum": total},
         )
 
     def optim_step(self, handle: TrainingSession, params: AdamParams) -> OptimStepOutput:
         """See `TrainingClient.optim_step`."""
-        fine = (
-            all(math.isfinite(v) for v in (params.learning_rate, params.weight_decay, params.grad_clip_norm))
-            and 0 <= params.beta1 < 1
-            and 0 <= params.beta2 < 1
-            and 0 <= params.eps < math.inf
-        )
-        if not fine:
-            raise ValueError(f"not the parameters of an AdamW step: {params}")
+        _check_params(params)
         return OptimStepOutput(metrics={"grad_norm": self._session(handle).step(params)})
 
     def save(self, handle: TrainingSession, name: str, *, kind: checkpoint.Kind, optimizer: bool) -> SavedWeights:
@@ -178,6 +179,7 @@ class Trainer:
             wanted=wanted,
             backward=backward,
             token_budget=self._options.token_budget,
+            should_stop=self._should_stop,
         )
 
 
@@ -200,10 +202,24 @@ def _with_weights(datum: Datum, weights: NDArray[np.float32]) -> Datum:
     return Datum(datum.model_input, {**datum.loss_fn_inputs, "weights": TensorData(weights)})
 
 
-def _checked(derivatives: Sequence[NDArray[np.float32]], rows: Sequence[Row]) -> list[NDArray[np.float32]]:
-    """The objective's derivatives as float32 arrays of the rows' shapes."""
-    arrays = [np.asarray(derivative, dtype=np.float32) for derivative in derivatives]
-    shapes, expected = [array.shape for array in arrays], [row.targets.shape for row in rows]
+def _check_derivatives(derivatives: Sequence[NDArray[np.float32]], rows: Sequence[Row]) -> None:
+    """Raise ValueError unless an objective's derivatives have the logprobs' shapes and are finite."""
+    shapes, expected = [by.shape for by in derivatives], [row.targets.shape for row in rows]
     if shapes != expected:
         raise ValueError(f"the objective's derivative has shapes {shapes}; the logprobs have {expected}")
-    return arrays
+    wrong = [index for index, by in enumerate(derivatives) if not np.isfinite(by).all()]
+    if wrong:
+        raise ValueError(f"the objective's derivative is not finite for datums {wrong}")
+
+
+def _check_params(params: AdamParams) -> None:
+    """Raise ConfigError, naming every field, unless these are the parameters of an AdamW step."""
+    below = {"beta1": 1.0, "beta2": 1.0}
+    lowest = {"grad_clip_norm": -math.inf}  # as on Tinker's service, a negative limit is none
+    wrong = [
+        Problem(what="is out of range for an AdamW step", where=name, given=repr(value))
+        for name, value in asdict(params).items()
+        if not (lowest.get(name, 0.0) <= value < below.get(name, math.inf))
+    ]
+    if wrong:
+        raise ConfigError(wrong)

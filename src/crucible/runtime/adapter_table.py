@@ -80,7 +80,10 @@ def _noop_backend(env: Environment) -> "FakeBackend":
     def make() -> "FakeBackend":
         from crucible.testing.fakes import FakeBackend
 
-        return FakeBackend(**env.options)
+        latency = env.options.get("latency", 0.0)
+        if not isinstance(latency, int | float) or not 0 <= latency < 3600:
+            raise ManifestError.of("is not a number of seconds from 0", where="noop.latency", given=latency)
+        return FakeBackend(checkpoint_dir=env.checkpoint_dir if env.run_dir else None, latency=latency)
 
     return env.shared("noop", make)
 

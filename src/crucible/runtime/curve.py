@@ -43,7 +43,8 @@ def draw(metrics: Sequence[MetricsRow], folder: Path, *, title: str) -> list[Pat
     eval_steps, eval_values = loss_points(metrics, "eval/nll")
     if eval_steps:
         axes.plot(eval_steps, eval_values, "o--", markersize=5, color="tab:orange", label="held-out")
-    axes.set(xlabel="step", ylabel="negative log-likelihood per token (nats)", title=title)
+    axes.set(xlabel="step", ylabel="negative log-likelihood per token (nats)")
+    axes.set_title(title, parse_math=False)  # a `$` in a path is no formula
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     paths = [folder / "loss.svg", folder / "loss.png"]

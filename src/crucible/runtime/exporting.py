@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from crucible.errors import UnsupportedError
+from crucible.errors import MissingExtraError, UnsupportedError
 from crucible.runtime.finished import FinishedRun
 
 ExportFormat: TypeAlias = Literal["peft", "merged"]
@@ -25,8 +25,12 @@ def export(run: FinishedRun, out: Path, *, format: ExportFormat, dtype: str = "f
         raise UnsupportedError.of("only weights in a folder of this machine can be exported", given=run.sampler_path)
     from crucible.adapters.assets import crucible_home, resolve_model
     from crucible.adapters.hub import HfHubClient
-    from crucible.engine.export import export_merged, export_peft
 
+    try:
+        from crucible.engine.export import export_merged, export_peft
+    except ModuleNotFoundError as error:
+        missing = error.name or "torch"
+        raise MissingExtraError.for_extra("torch", needed_by="exporting weights", module=missing) from error
     model_folder = resolve_model(run.model, home=crucible_home(), hub=HfHubClient())
     if format == "peft":
         export_peft(checkpoint, out, model_folder=model_folder)

@@ -1,12 +1,11 @@
 """How is a recipe run, from Python? The one entry point: everything else is reached through it."""
 
 import asyncio
-import threading
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from crucible.errors import ConfigError, UnsupportedError, WorkflowError
 from crucible.framework import Run, RunResult, Workflow, check, execute, lift, lower, optional_ports, required_ports
@@ -16,13 +15,12 @@ from crucible.kitchen.recipe import Recipe
 from crucible.kitchen.registry import find_recipe, gather_recipes, gather_stages
 from crucible.kitchen.stages import STAGES
 from crucible.runtime import run_folder
+from crucible.runtime.blocking import block_on
 from crucible.runtime.manifests import find_manifest
 from crucible.runtime.wiring import Override, Wiring
-from crucible.telemetry import Event, Handler, default_bus
+from crucible.telemetry import Bus, Event, default_bus
 from crucible.telemetry.console import Console
 from crucible.telemetry.jsonl import Jsonl
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +166,7 @@ async def arun(
         UserError: if anything the user gave is wrong, before any side effect where that can be known.
         PortError: if a backend fails.
     """
-    folder = Path(run_dir).expanduser() if run_dir is not None else _fresh_folder(recipe_or_workflow)
+    folder = Path(run_dir).expanduser() if run_dir is not None else fresh_folder(recipe_or_workflow)
     folder = folder if folder.name else folder.resolve()  # the folder's name is the run's id, also for "."
     prepared = prepare(
         recipe_or_workflow,
@@ -181,17 +179,17 @@ async def arun(
     )
     if dry_run:
         return prepared
-    run_folder.claim(folder, resume=resume)
     try:
-        return await _execute(prepared, folder, verbose=verbose)
+        return await _execute(prepared, folder, resume=resume, verbose=verbose)
     finally:
         await asyncio.to_thread(prepared.wiring.close)
 
 
-async def _execute(prepared: Prepared, folder: Path, *, verbose: bool) -> RunResult:
+async def _execute(prepared: Prepared, folder: Path, *, resume: str, verbose: bool) -> RunResult:
     experiment, workflow = prepared.experiment, prepared.workflow
     needed = tuple(port.port_name for port in (*required_ports(workflow), *optional_ports(workflow)))
     ports = prepared.wiring.ports((*needed, "metrics_store"))
+    run_folder.claim(folder, resume=resume)
     run_folder.write_inputs(folder, experiment, origins=prepared.origins)
     run = Run(
         run_id=folder.name,
@@ -200,11 +198,14 @@ async def _execute(prepared: Prepared, folder: Path, *, verbose: bool) -> RunRes
         config=experiment.config or {},
         run_dir=folder,
     )
+    # A bus of its own: runs that go on beside each other, even under one name, never share a file.
+    bus = Bus()
     watchers = [Jsonl(folder / "events.jsonl"), *([Console()] if verbose else [])]
     for number, watcher in enumerate(watchers):
-        default_bus().attach(f"{run.run_id}-{number}", "*", _only_of(run.run_id, watcher))
+        bus.attach(f"watcher-{number}", "*", watcher)
+    bus.attach("process", "*", _pass_on)
     try:
-        result = await execute(workflow, run, ports=ports)
+        result = await execute(workflow, run, ports=ports, telemetry=bus)
         run_folder.write_summary(folder, result)
         return result
     except BaseException as error:
@@ -212,19 +213,13 @@ async def _execute(prepared: Prepared, folder: Path, *, verbose: bool) -> RunRes
         run_folder.write_failure(folder, error, status="interrupted" if interrupted else "failed")
         raise
     finally:
-        for number, watcher in enumerate(watchers):
-            default_bus().detach(f"{run.run_id}-{number}")
+        for watcher in watchers:
             watcher.close()
 
 
-def _only_of(run_id: str, handler: Handler) -> Handler:
-    """The bus is the process's; a run's file holds that run's events."""
-
-    def handle(event: Event) -> None:
-        if event.metadata.get("run_id") == run_id:
-            handler(event)
-
-    return handle
+def _pass_on(event: Event) -> None:
+    """Tell the handlers that were attached for the whole process."""
+    default_bus().emit(event.name, event.measurements, event.metadata)
 
 
 def run(
@@ -233,7 +228,7 @@ def run(
     **options: Any,
 ) -> "RunResult | Prepared":
     """`arun`, from ordinary code; it also works where an event loop is running already (a notebook)."""
-    return _block_on(arun(recipe_or_workflow, config, **options))
+    return block_on(arun(recipe_or_workflow, config, **options))
 
 
 def train(
@@ -294,32 +289,11 @@ def _merged(config: Mapping[str, object] | Sequence[Layer] | None) -> dict[str, 
     return {key: value for layer in _layers(config) for key, value in layer.values.items()}
 
 
-def _fresh_folder(recipe_or_workflow: "str | Recipe | Workflow | Experiment") -> Path:
+def fresh_folder(recipe_or_workflow: "str | Recipe | Workflow | Experiment") -> Path:
+    """A folder below `runs/` that no other run has; it is not made."""
     name = recipe_or_workflow if isinstance(recipe_or_workflow, str) else recipe_or_workflow.name
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
     return Path("runs") / f"{name}-{stamp}"
-
-
-def _block_on(work: Coroutine[Any, Any, T]) -> T:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work)
-    outcome: list[T] = []
-    failure: list[BaseException] = []
-
-    def in_own_loop() -> None:
-        try:
-            outcome.append(asyncio.run(work))
-        except BaseException as error:  # noqa: BLE001  (handed to the caller's thread and raised there)
-            failure.append(error)
-
-    thread = threading.Thread(target=in_own_loop, name="crucible-run")
-    thread.start()
-    thread.join()
-    if failure:
-        raise failure[0]
-    return outcome[0]
 
 
 __all__ = [
@@ -330,6 +304,7 @@ __all__ = [
     "configure",
     "describe",
     "eval",
+    "fresh_folder",
     "prepare",
     "recipes",
     "run",

@@ -35,7 +35,7 @@ class FinishedRun:
         Raises:
             CheckpointError: if the run saved none.
         """
-        return self._last("sampler_path", "finished weights")
+        return self._last("sampler_path", "finished weights", fix="Let it finish")
 
     @property
     def state_path(self) -> str:
@@ -44,15 +44,19 @@ class FinishedRun:
         Raises:
             CheckpointError: if the run saved none.
         """
-        return self._last("state_path", "checkpoint")
+        return self._last("state_path", "checkpoint", fix="Let it finish, or set save_every")
 
-    def _last(self, key: str, what: str) -> str:
+    def _last(self, key: str, what: str, *, fix: str) -> str:
         for record in reversed(self.checkpoints):
             if key in record:
-                return str(record[key])
-        raise CheckpointError.of(
-            f"this run has saved no {what}", where=str(self.run_dir), fix="Let it finish, or set save_every"
-        )
+                return self._as_it_is_now(str(record[key]))
+        raise CheckpointError.of(f"this run has saved no {what}", where=str(self.run_dir), fix=fix)
+
+    def _as_it_is_now(self, path: str) -> str:
+        """The same weights from this working folder, also when the run's folder was moved since."""
+        _, inside, rest = path.rpartition("checkpoints/")
+        here = self.run_dir / "checkpoints" / rest
+        return str(here) if inside and here.exists() else path
 
 
 def open_run(run_dir: Path) -> FinishedRun:

@@ -7,6 +7,7 @@ from rich.console import Console as RichConsole
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from crucible.telemetry.event import Event
+from crucible.telemetry.terminal import Terminal
 
 EVENTS = (
     "workflow.stop",
@@ -29,7 +30,7 @@ class Console:
     """
 
     def __init__(self, console: RichConsole | None = None) -> None:
-        self._console = console or RichConsole(stderr=True)
+        self._console = console or Terminal(stderr=True)
         self._progress: Progress | None = None
         self._task = TaskID(0)
         self._began: tuple[float, float] | None = None
@@ -61,7 +62,9 @@ class Console:
         if self._console.is_terminal:
             self._bar(total).update(self._task, completed=step, total=total, description=_numbers(event))
         elif step in (1, total) or step % max(1, total // _PLAIN_LINES) == 0:
-            self._console.print(f"step {step}/{total}  {_numbers(event)}  {self._left(step, total)}", highlight=False)
+            self._console.print(
+                f"step {step}/{total}  {_numbers(event)}  {self._left(step, total)}", highlight=False, soft_wrap=True
+            )
 
     def _bar(self, total: int) -> Progress:
         if self._progress is None:
@@ -90,7 +93,7 @@ class Console:
     def _line(self, what: str, event: Event) -> None:
         told = {key: value for key, value in event.metadata.items() if key not in ("run_id", "stage")}
         words = [f"{key}={_spelled(value)}" for key, value in (*told.items(), *event.measurements.items())]
-        self._console.print(f"{what}  {'  '.join(words)}", highlight=False, markup=False)
+        self._console.print(f"{what}  {'  '.join(words)}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _numbers(event: Event) -> str:

@@ -45,7 +45,7 @@ class TorchBackend:
         self.sampling_client = TorchSamplingClient(self._engine, tokenizers=tokenizers, on_close=self._closed)
 
     def close(self) -> None:
-        """End the engine's thread after the request it is on; waiting requests fail. Safe to call twice."""
+        """End the engine's thread; requests that are not done fail. Safe to call twice."""
         self._engine.close()
 
     def _closed(self, port_name: str) -> None:

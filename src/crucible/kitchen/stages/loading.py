@@ -10,7 +10,7 @@ from crucible.ports import DatasetStore, Tokenizer, TrainingClient
 from crucible.ports.dataset_store import RowSet
 from crucible.ports.training_client import SessionConfig, TrainingSession
 from crucible.train.data import SupervisedDataset, require_trainable, split_rows
-from crucible.train.renderers import get_renderer
+from crucible.train.renderers import get_renderer, renderer_problems
 
 
 class LoadDataset(Stage):
@@ -147,6 +147,7 @@ class BuildSupervisedDataset(Stage):
     def check(self) -> Iterable[Problem]:
         if self.batch_size < 1:
             yield Problem(what="must be at least 1", where="batch_size", given=str(self.batch_size))
+        yield from renderer_problems(self.renderer)
 
     async def execute(self, ctx: StageContext) -> None:
         tokenizer = ctx.read(self.tokenizer)

@@ -1,10 +1,10 @@
 """Which renderer does a name mean?"""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 
-from crucible.errors import RendererError, did_you_mean
+from crucible.errors import Problem, RendererError, did_you_mean
 from crucible.ports.tokenizer import Tokenizer
 from crucible.train.renderers.renderer import Renderer
 from crucible.train.renderers.role_colon import RoleColonRenderer
@@ -23,6 +23,14 @@ _BUILT_IN: Mapping[str, Callable[[Tokenizer], Renderer]] = {
 _RENDERER_NAME = re.compile(r"[a-z_][a-z0-9_]*")
 
 
+def renderer_problems(name_or_model: str) -> Iterable[Problem]:
+    """What `get_renderer` would refuse whatever the tokenizer: a plain word that names no renderer."""
+    known = ["auto", *_BUILT_IN, *(entry.name for entry in entry_points(group=PLUGIN_GROUP))]
+    if _RENDERER_NAME.fullmatch(name_or_model) and name_or_model not in known:
+        hint = did_you_mean(name_or_model, known)
+        yield Problem(what="there is no such renderer", where="renderer", given=name_or_model, fix=hint)
+
+
 def get_renderer(name_or_model: str, tokenizer: Tokenizer) -> Renderer:
     """The renderer of that name, or the one that fits a model.
 
@@ -37,11 +45,11 @@ def get_renderer(name_or_model: str, tokenizer: Tokenizer) -> Renderer:
         return built_in(tokenizer)
     if name_or_model in _BUILT_IN:
         return _BUILT_IN[name_or_model](tokenizer)
+    problems = list(renderer_problems(name_or_model))
+    if problems:
+        raise RendererError(problems)
     plugins = {entry.name: entry for entry in entry_points(group=PLUGIN_GROUP)}
-    if name_or_model in plugins:
-        return _from_plugin(plugins[name_or_model], tokenizer)
-    hint = did_you_mean(name_or_model, ["auto", *_BUILT_IN, *plugins])
-    raise RendererError.of("there is no such renderer", where="renderer", given=name_or_model, fix=hint)
+    return _from_plugin(plugins[name_or_model], tokenizer)
 
 
 def _from_plugin(entry: EntryPoint, tokenizer: Tokenizer) -> Renderer:
