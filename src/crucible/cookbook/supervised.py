@@ -94,10 +94,10 @@ def _require_rows(config: SupervisedConfig) -> None:
 
 
 def _validate(config: SupervisedConfig) -> Iterable[Problem]:
-    for key, all_of in (("max_steps", "steps"), ("limit", "rows")):
-        value = getattr(config, key)
-        if value is not None and value < 1:
-            yield Problem(what=f"must be at least 1, or None for all {all_of}", where=key, given=str(value))
+    if config.max_steps is not None and config.max_steps < 1:
+        yield Problem(what="must be at least 1, or None for all steps", where="max_steps", given=str(config.max_steps))
+    if config.limit is not None and config.limit < 1:
+        yield Problem(what="must be at least 1, or None for all rows", where="limit", given=str(config.limit))
     if config.max_steps is not None and config.warmup_steps > config.max_steps:
         yield Problem(
             what="is more than max_steps, so the full rate would never be reached",
