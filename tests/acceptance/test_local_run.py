@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -115,3 +117,34 @@ def test_exports_score_as_the_engine_does_in_a_program_without_crucible(
     folder = export(open_run(first.run_dir), tmp_path / "out", format=form)  # pyright: ignore[reportArgumentType]
     scored = score_outside(form, folder, tiny_model, first, tmp_path)
     assert scored["nll"] == pytest.approx(first.results["eval_nll_after"], abs=1e-3)
+
+
+_WITHOUT = """
+import sys
+
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == MISSING:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+MISSING = sys.argv[1]
+sys.meta_path.insert(0, Blocker())
+from crucible.__main__ import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("missing", "extra"), [("torch", "torch"), ("transformers", "torch"), ("tokenizers", "tokenizer")]
+)
+def test_a_missing_extra_is_one_sentence_with_the_install_command(
+    missing: str, extra: str, tiny_model: Path, rows: Path, tmp_path: Path
+) -> None:
+    words = ["run", "sl_basic", f"model={tiny_model}", f"dataset={rows}", "eval_rows=4", "max_steps=1"]
+    program = [sys.executable, "-c", _WITHOUT, missing, *words, "--run-dir", str(tmp_path / "run")]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    said = " ".join(done.stderr.split())
+    assert done.returncode == 2 and "Traceback" not in said
+    assert f"pip install 'crucible-kitchen[{extra}]'" in said

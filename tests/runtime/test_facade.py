@@ -116,6 +116,12 @@ def test_a_folder_that_holds_a_run_is_left_as_it_is(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "summary.json").read_bytes() == before
 
 
+def test_a_run_that_computed_nothing_makes_room_for_the_next(tmp_path: Path) -> None:
+    with pytest.raises(DataError):
+        quick(tmp_path / "run", limit=2)
+    assert quick(tmp_path / "run").status == "completed"
+
+
 def test_resuming_says_that_it_is_not_there_yet(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError, match="cannot be resumed"):
         crucible.run("sl_basic", QUICK, manifest="test", run_dir=tmp_path / "run", resume="must")

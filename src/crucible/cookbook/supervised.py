@@ -14,7 +14,7 @@ from crucible.kitchen.workflows.supervised import supervised
 
 PRESETS: Mapping[str, Mapping[str, object]] = {
     "laptop": {},
-    "demo": {"max_steps": 80, "learning_rate": 5e-4, "warmup_steps": 4, "max_length": 512},
+    "demo": {"max_steps": 56, "eval_rows": 24, "learning_rate": 5e-4, "warmup_steps": 4, "max_length": 512},
     "seed": {
         "model": "meta-llama/Llama-3.1-8B",
         "dataset": "no_robots",

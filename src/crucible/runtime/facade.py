@@ -210,7 +210,7 @@ async def _execute(prepared: Prepared, folder: Path, *, resume: str, verbose: bo
         return result
     except BaseException as error:
         interrupted = isinstance(error, (asyncio.CancelledError, KeyboardInterrupt))
-        run_folder.write_failure(folder, error, status="interrupted" if interrupted else "failed")
+        run_folder.write_failure(folder, run, error, status="interrupted" if interrupted else "failed")
         raise
     finally:
         for watcher in watchers:

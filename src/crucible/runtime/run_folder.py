@@ -8,14 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from crucible.errors import ConfigError, UnsupportedError
-from crucible.framework import RunResult, write_atomically
+from crucible.framework import Run, RunResult, write_atomically
 from crucible.ir import Experiment, to_json
 
 RESUME_MODES = ("auto", "never", "must")
 
 
+_INPUTS = ("experiment.json", "config.json", "summary.json", "error.txt", "events.jsonl")
+
+
 def claim(run_dir: Path, *, resume: str) -> None:
-    """Make the folder, or refuse one that holds a run already: nothing is overwritten.
+    """Make the folder, or refuse one that holds a run already: nothing that was computed is overwritten.
+
+    A run that ended before it computed anything (its data or its model was wrong) makes room for the next one.
 
     Raises:
         ConfigError: if the folder holds a run, is a file, or cannot be written to.
@@ -25,6 +30,9 @@ def claim(run_dir: Path, *, resume: str) -> None:
         raise ConfigError.of(f"resume must be one of {', '.join(RESUME_MODES)}", where="resume", given=resume)
     if resume == "must":
         raise UnsupportedError.of("runs cannot be resumed in this version", where=str(run_dir))
+    if _computed_nothing(run_dir):
+        for name in _INPUTS:
+            (run_dir / name).unlink(missing_ok=True)
     if (run_dir / "experiment.json").exists():
         raise ConfigError.of(
             "this folder already holds a run, which is left as it is",
@@ -37,6 +45,17 @@ def claim(run_dir: Path, *, resume: str) -> None:
         raise ConfigError.of(f"the folder cannot be made: {error.strerror}", where=str(run_dir)) from error
     if not os.access(run_dir, os.W_OK):
         raise ConfigError.of("the folder cannot be written to", where=str(run_dir))
+
+
+def _computed_nothing(run_dir: Path) -> bool:
+    try:
+        ended = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))["status"] in (
+            "failed",
+            "interrupted",
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return ended and {path.name for path in run_dir.iterdir()} <= set(_INPUTS)
 
 
 def write_inputs(run_dir: Path, experiment: Experiment, *, origins: Mapping[str, str]) -> None:
@@ -64,11 +83,21 @@ def write_summary(run_dir: Path, result: RunResult) -> None:
     write_json(run_dir / "summary.json", summary)
 
 
-def write_failure(run_dir: Path, error: BaseException, *, status: str) -> None:
-    """`summary.json` with the status, and the traceback in `error.txt`."""
-    text = "".join(traceback.format_exception(error))
-    write_atomically(run_dir / "error.txt", text.encode())
-    write_json(run_dir / "summary.json", {"status": status, "error": f"{type(error).__name__}: {error}"})
+def write_failure(run_dir: Path, run: Run, error: BaseException, *, status: str) -> None:
+    """`summary.json` with the status, and the traceback in `error.txt`. A full disk never hides the error itself."""
+    told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    summary = {
+        "status": status,
+        "recipe": run.recipe,
+        "run_id": run.run_id,
+        "started_at": run.started_at.isoformat(),
+        "error": told,
+    }
+    try:
+        write_atomically(run_dir / "error.txt", "".join(traceback.format_exception(error)).encode())
+        write_json(run_dir / "summary.json", summary)
+    except OSError as full:
+        error.add_note(f"and the run folder could not be written to: {full}")
 
 
 def write_json(path: Path, data: object) -> None:

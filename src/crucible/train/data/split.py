@@ -19,7 +19,7 @@ def split_rows(rows: RowSet, holdout: int, *, seed: int) -> tuple[RowSet, RowSet
             f"holding out {holdout} row(s) leaves none to train on",
             where=rows.name,
             given=f"{len(rows)} row(s)",
-            fix="Hold out fewer rows",
+            fix="Hold out fewer rows (eval_rows), or bring more",
         )
     order = generator(seed, "holdout").permutation(len(rows)).tolist()
     return _select(rows, sorted(order[holdout:])), _select(rows, sorted(order[:holdout]))
