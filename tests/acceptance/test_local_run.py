@@ -136,9 +136,7 @@ sys.exit(main(sys.argv[2:]))
 """
 
 
-@pytest.mark.parametrize(
-    ("missing", "extra"), [("torch", "torch"), ("transformers", "torch"), ("tokenizers", "tokenizer")]
-)
+@pytest.mark.parametrize(("missing", "extra"), [("torch", "torch"), ("transformers", "torch"), ("tokenizers", "torch")])
 def test_a_missing_extra_is_one_sentence_with_the_install_command(
     missing: str, extra: str, tiny_model: Path, rows: Path, tmp_path: Path
 ) -> None:
