@@ -29,7 +29,7 @@ class EngineOptions:
     dtype: DTypeName = "float32"
     device: DeviceName = "auto"
     threads: int | None = None
-    token_budget: int = 1024
+    token_budget: int = 512
 
     def __post_init__(self) -> None:
         problems = [*_wrong_name("dtype", self.dtype, get_args(DTypeName))]
