@@ -53,11 +53,11 @@ class StepClock(TrainerCallback):
         self.meter = meter
         self.last_step = last_step
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002  (the callback's signature)
         """Model and data are ready."""
         self.meter.loaded()
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002  (the callback's signature)
         """One update was applied."""
         if state.global_step == WARM_UP_STEPS:
             self.meter.start()

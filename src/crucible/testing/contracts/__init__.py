@@ -43,14 +43,14 @@ pytest.register_assert_rewrite(*(f"{__name__}.{suite}" for suite in _SUITES))  #
 
 # E402 below: pytest rewrites a module's asserts only if it is registered before it is imported.
 
-from crucible.testing.contracts.blob_store import BlobStoreContract as BlobStoreContract  # noqa: E402
-from crucible.testing.contracts.dataset_store import DatasetStoreContract as DatasetStoreContract  # noqa: E402
-from crucible.testing.contracts.hub_client import HubClientContract as HubClientContract  # noqa: E402
-from crucible.testing.contracts.metrics_store import MetricsStoreContract as MetricsStoreContract  # noqa: E402
-from crucible.testing.contracts.sampling_client import SamplingClientContract as SamplingClientContract  # noqa: E402
-from crucible.testing.contracts.tokenizer import TokenizerContract as TokenizerContract  # noqa: E402
-from crucible.testing.contracts.tokenizer import TokenizerStoreContract as TokenizerStoreContract  # noqa: E402
-from crucible.testing.contracts.training_client import TrainingClientContract as TrainingClientContract  # noqa: E402
+from crucible.testing.contracts.blob_store import BlobStoreContract as BlobStoreContract  # noqa: E402  (asserts are rewritten first)
+from crucible.testing.contracts.dataset_store import DatasetStoreContract as DatasetStoreContract  # noqa: E402  (asserts are rewritten first)
+from crucible.testing.contracts.hub_client import HubClientContract as HubClientContract  # noqa: E402  (asserts are rewritten first)
+from crucible.testing.contracts.metrics_store import MetricsStoreContract as MetricsStoreContract  # noqa: E402  (asserts are rewritten first)
+from crucible.testing.contracts.sampling_client import SamplingClientContract as SamplingClientContract  # noqa: E402  (asserts are rewritten first)
+from crucible.testing.contracts.tokenizer import TokenizerContract as TokenizerContract  # noqa: E402  (asserts are rewritten first)
+from crucible.testing.contracts.tokenizer import TokenizerStoreContract as TokenizerStoreContract  # noqa: E402  (asserts are rewritten first)
+from crucible.testing.contracts.training_client import TrainingClientContract as TrainingClientContract  # noqa: E402  (asserts are rewritten first)
 
 __all__ = [
     "BlobStoreContract",
