@@ -17,13 +17,26 @@ if TYPE_CHECKING:
     from crucible.runtime.facade import describe as describe
     from crucible.runtime.facade import eval as eval  # noqa: A004  (the facade's fixed name)
     from crucible.runtime.facade import recipes as recipes
+    from crucible.runtime.facade import resume as resume
     from crucible.runtime.facade import run as run
     from crucible.runtime.facade import run_spec as run_spec
     from crucible.runtime.facade import train as train
     from crucible.runtime.facade import validate as validate
     from crucible.runtime.planning import plan as plan
 
-_FACADE = ("arun", "build_ports", "build_spec", "describe", "eval", "recipes", "run", "run_spec", "train", "validate")
+_FACADE = (
+    "arun",
+    "build_ports",
+    "build_spec",
+    "describe",
+    "eval",
+    "recipes",
+    "resume",
+    "run",
+    "run_spec",
+    "train",
+    "validate",
+)
 
 __all__ = [
     "arun",
@@ -33,6 +46,7 @@ __all__ = [
     "eval",
     "plan",
     "recipes",
+    "resume",
     "run",
     "run_spec",
     "train",

@@ -76,7 +76,7 @@ def test_checkpoints_are_recorded_at_their_steps(first: RunResult) -> None:
     assert first.run_dir is not None
     lines = [json.loads(line) for line in (first.run_dir / "checkpoints.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [10, 20, 24] and lines[-1]["final"] is True
-    assert all(Path(line["state_path"]).is_dir() for line in lines)
+    assert all((first.run_dir / line["state_path"]).is_dir() for line in lines)
 
 
 def test_eval_of_a_runs_checkpoint_gives_its_last_figure(

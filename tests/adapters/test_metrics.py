@@ -1,9 +1,11 @@
 """What is `JsonlMetricsStore`'s own: the file, its bytes, and what a kill leaves."""
 
 import math
+import resource
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 from hypothesis import given, settings
@@ -88,3 +90,79 @@ def test_a_damaged_line_is_named(tmp_path, line):
 def test_a_run_id_is_a_plain_file_name(tmp_path, run_id):
     with pytest.raises(ValueError, match="plain file name"):
         JsonlMetricsStore(tmp_path).record(run_id, 0, {"a": 1.0})
+
+
+ROWS = st.lists(st.tuples(st.integers(0, 9), st.dictionaries(st.sampled_from("abc"), st.floats(), min_size=1)))
+
+
+@settings(deadline=None)
+@given(before=ROWS, after=ROWS, data=st.data())
+def test_after_a_truncation_the_file_has_the_bytes_of_one_that_only_ever_had_those_rows(
+    tmp_path_factory, before, after, data
+):
+    kept = data.draw(st.integers(0, len(before)))
+    folder = tmp_path_factory.mktemp("metrics")
+    cut, straight = JsonlMetricsStore(folder / "cut"), JsonlMetricsStore(folder / "straight")
+    for step, values in before:
+        cut.record("cut", step, values)
+    cut.truncate("cut", kept)
+    for step, values in after:
+        cut.record("cut", step, values)
+    for step, values in before[:kept] + after:
+        straight.record("straight", step, values)
+    for store in (cut, straight):
+        store.close()
+    path = straight.path("straight")
+    assert cut.path("cut").read_bytes() == (path.read_bytes() if path.exists() else b"")
+
+
+def test_truncating_drops_a_line_that_a_kill_cut_short(tmp_path):
+    path = tmp_path / "run" / "metrics.jsonl"
+    path.parent.mkdir()
+    path.write_text('{"step": 1, "a": 1.0}\n{"step": 2, "a":')
+    store = JsonlMetricsStore(tmp_path)
+    with pytest.raises(PortError, match="has 1 rows; it cannot keep the first 2"):
+        store.truncate("run", 2)
+    store.truncate("run", 1)
+    store.close()
+    assert path.read_text() == '{"step": 1, "a": 1.0}\n'
+
+
+def test_a_full_disk_is_said_and_no_half_line_stays_behind(tmp_path):
+    store = JsonlMetricsStore(tmp_path)
+    store.record("run", 1, {"a": 1.0})
+    path = store.path("run")
+    size, limits = path.stat().st_size, resource.getrlimit(resource.RLIMIT_FSIZE)
+    for room, reason in ((0, "File too large"), (7, "the disk took only a part of it")):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + room, limits[1]))
+        try:
+            with pytest.raises(PortError, match=rf"metrics\.jsonl: the row of step 2 was not recorded: {reason}"):
+                store.record("run", 2, {"a": 2.0})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert path.stat().st_size == size
+    store.record("run", 3, {"a": 3.0})
+    assert [row.step for row in store.read("run")] == [1, 3]
+    store.close()
+
+
+def test_a_folder_that_cannot_be_made_is_said(tmp_path):
+    (tmp_path / "runs").write_text("a file")
+    with pytest.raises(PortError, match="the row of step 0 was not recorded"):
+        JsonlMetricsStore(tmp_path / "runs").record("one", 0, {"a": 1.0})
+
+
+def test_rows_of_several_threads_are_whole_lines(tmp_path):
+    store = JsonlMetricsStore(tmp_path)
+
+    def write(writer: float) -> None:
+        for step in range(100):
+            store.record("run", step, {"writer": writer})
+
+    threads = [threading.Thread(target=write, args=(float(number),)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(store.read("run")) == 300
+    store.close()

@@ -160,6 +160,12 @@ def test_a_conversation_that_the_template_refuses_is_a_renderer_error(
         tokenizer.apply_chat_template([message])
 
 
+def test_a_template_that_asks_for_the_date_gets_the_same_one_every_day(tmp_path: Path) -> None:
+    folder = train(tmp_path)
+    (folder / "chat_template.jinja").write_text("{{ strftime_now('%d %b %Y') }}: {{ messages[0].content }}")
+    assert HfTokenizer.from_folder(folder).apply_chat_template(CHATS[0]) == "26 Jul 2024: hi"
+
+
 def test_a_model_without_a_template_says_so(tmp_path: Path) -> None:
     folder = train(tmp_path)
     (folder / "tokenizer_config.json").write_text('{"eos_token": "<|im_end|>"}')

@@ -5,15 +5,16 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from crucible.engine.export import export_merged, export_peft
-from crucible.engine.options import EngineOptions
+from crucible.engine.options import EngineOptions, ExportDTypeName
 from crucible.engine.room import EngineRoom
 from crucible.errors import CheckpointError, UserError
 from crucible.ports.datum import Datum, ModelInput, TensorData
@@ -117,13 +118,34 @@ def test_an_export_brings_the_tokenizer_and_says_what_it_is(tmp_path: Path, trai
 
 
 def test_a_merged_model_has_the_dtype_asked_for(tmp_path: Path, trained: Trained) -> None:
-    for dtype in ("float32", "bfloat16"):
+    for dtype in get_args(ExportDTypeName):
         out = export_merged(trained.checkpoint, tmp_path / dtype, model_folder=trained.base, dtype=dtype)
         tensors = load_file(out / "model.safetensors")
         assert {tensor.dtype for tensor in tensors.values()} == {getattr(torch, dtype)}
         assert json.loads((out / "config.json").read_text())["dtype"] == dtype
-    with pytest.raises(UserError, match=r"not a known dtype.*float16.*Use float32 or bfloat16"):
-        export_merged(trained.checkpoint, tmp_path / "other", model_folder=trained.base, dtype="float16")
+    with pytest.raises(UserError, match=r"not a known dtype.*int8.*Use float32 or bfloat16 or float16"):
+        export_merged(trained.checkpoint, tmp_path / "other", model_folder=trained.base, dtype="int8")
+
+
+def test_weights_that_the_dtype_cannot_hold_are_refused(tmp_path: Path) -> None:
+    base = make_base(tmp_path / "base", tied=True)
+    tensors = load_file(base / "model.safetensors")
+    tensors["model.layers.0.mlp.down_proj.weight"][0, 0] = 1e5
+    save_file(tensors, base / "model.safetensors", metadata={"format": "pt"})
+    options = EngineOptions(checkpoint_dir=tmp_path / "checkpoints", device="cpu")
+    room = EngineRoom.open(options, resolve_model=lambda _: base, should_stop=lambda: False)
+    session = room.trainer.start_session(SessionConfig(model="tiny", lora_rank=4))
+    saved = room.trainer.save(session, "final", kind="sampler_weights", optimizer=False)
+    with pytest.raises(UserError, match=r"down_proj\.weight has values that float16 cannot hold.*Use bfloat16"):
+        export_merged(Path(saved.path), tmp_path / "out", model_folder=base, dtype="float16")
+    assert not (tmp_path / "out").exists()
+
+
+def test_exporting_shows_no_progress_of_another_program(
+    tmp_path: Path, trained: Trained, capfd: pytest.CaptureFixture[str]
+) -> None:
+    export_merged(trained.checkpoint, tmp_path / "merged", model_folder=trained.base)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_place_that_is_taken_is_refused_and_an_empty_folder_is_not(tmp_path: Path, trained: Trained) -> None:

@@ -97,6 +97,13 @@ def test_an_architecture_that_transformers_cannot_read_is_a_model_error(tmp_path
     assert list((tmp_path / "cache").iterdir()) == []
 
 
+def test_converting_shows_no_progress_of_another_program(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "tiny.gguf")
+    capfd.readouterr()
+    convert_gguf(tmp_path / "tiny.gguf", tmp_path / "tiny")
+    assert capfd.readouterr() == ("", "")
+
+
 def test_the_folder_of_another_process_stays(tmp_path: Path) -> None:
     write(tmp_path / "tiny.gguf")
     (tmp_path / "tiny").mkdir()

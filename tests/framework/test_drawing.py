@@ -62,11 +62,11 @@ def test_a_workflow_is_drawn_as_a_mermaid_chart() -> None:
     assert draw_mermaid(Workflow("w", body=[Put("load", into=rows, value=[]), loop])) == CHART
 
 
-def test_what_cannot_run_yet_can_be_drawn() -> None:
+def test_parallel_branches_streams_and_nested_workflows_are_drawn() -> None:
     save, late = Save("save", step=step), Save("late", step=step)
     nodes = [
         Parallel("both", branches=[[save], [late]]),
-        Stream("flow", produce=[save], consume=[late], capacity=4),
+        Stream("flow", over=rows, bind=row, produce=[save], consume=[late], capacity=4),
         Workflow("inner", body=[save]),
     ]
     assert (
@@ -78,7 +78,7 @@ w
 │   │   └── save: Save(step)
 │   └── branch 2
 │       └── late: Save(step)
-├── flow: stream, at most 4 ahead
+├── flow: stream over rows, each as row, at most 4 ahead
 │   ├── produce
 │   │   └── save: Save(step)
 │   └── consume

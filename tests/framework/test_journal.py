@@ -28,8 +28,11 @@ class Listing(MetricsStore):
     def flush(self, run_id: str) -> None:
         self.asked.append(f"flush {run_id}")
 
-    def read(self, run_id: str) -> list[MetricsRow]:
-        raise AssertionError(f"nobody reads {run_id} here")
+    def read(self, run_id: str, *, first: int = 0, last: int | None = None) -> list[MetricsRow]:
+        raise AssertionError(f"nobody reads {run_id} here, {first} to {last}")
+
+    def truncate(self, run_id: str, rows: int) -> None:
+        raise AssertionError(f"nobody truncates {run_id} here, to {rows}")
 
 
 async def test_metrics_reach_the_runs_store_and_are_durable_at_checkpoints_and_at_the_end() -> None:
@@ -51,7 +54,7 @@ def test_checkpoints_are_there_after_the_process_is_killed(tmp_path: Path) -> No
     script = f"""
 import os, pathlib, signal
 from crucible.framework import Journal
-from crucible.framework.journal import Checkpoint
+from crucible.framework.entries import Checkpoint
 journal = Journal(run_dir=pathlib.Path({str(tmp_path)!r}))
 for step in range(3):
     journal.add(Checkpoint({{"step": step, "path": "grüße\\n"}}))

@@ -51,6 +51,8 @@ stages = st.sampled_from(
         Add("add2", to=n, other=row, amount=3),
         Await("await", future=future, into=square),
         Fail("fail"),
+        Fail("fail twice", timeout=1.5, retry=2, backoff=0.5, on_error="skip"),
+        Fail("fail once", backoff=3.0),
     ]
 )
 
@@ -62,8 +64,14 @@ def _containers(inner: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
     return st.one_of(
         st.builds(Loop, **named, over=over, bind=bind, body=block, settle=block, depth=counts, until=maybe),
         st.builds(When, conditions, block, otherwise=block),
-        st.builds(Parallel, **named, branches=st.lists(block, max_size=2)),
-        st.builds(Stream, **named, produce=block, consume=block, capacity=st.integers(1, 3)),
+        st.builds(
+            Parallel,
+            **named,
+            branches=st.lists(block, max_size=2),
+            max_concurrency=st.none() | st.integers(1, 3),
+            on_error=st.sampled_from(["halt", "continue"]),
+        ),
+        st.builds(Stream, **named, over=over, bind=bind, produce=block, consume=block, capacity=st.integers(1, 3)),
         st.builds(Workflow, **named, body=block, description=st.text()),
     )
 
@@ -140,7 +148,7 @@ def test_every_problem_of_the_stages_is_found_at_once() -> None:
     pipeline = (
         ir.StageNode(name="a", type="Svae"),
         ir.StageNode(name="b", type="Add", slots={"two": "n"}, options={"amuont": 1}),
-        ir.StageNode(name="c", type="Put", slots={"into": "n"}, timeout=3.0, retry=1, on_error="skip"),
+        ir.StageNode(name="c", type="Put", slots={"into": "n"}, timeout=3.0),
     )
     with pytest.raises(SpecError) as caught:
         lift(ir.Experiment(id="w", pipeline=pipeline, slots={"n": ir.SlotDef(type="int")}), STAGES)
@@ -149,9 +157,6 @@ def test_every_problem_of_the_stages_is_found_at_once() -> None:
         "pipeline[1] (b): Add has no such slot (given: two). Did you mean to?",
         "pipeline[1] (b): Add has no such option (given: amuont). Did you mean amount?",
         "pipeline[1] (b): Add needs the slot 'to'.",
-        "pipeline[2] (c): the runner has no timeout yet (given: 3.0). Leave it out.",
-        "pipeline[2] (c): the runner has no retry yet (given: 1). Leave it out.",
-        "pipeline[2] (c): the runner has no on_error yet (given: 'skip'). Leave it out.",
         "pipeline[2] (c): Put needs the option 'value'.",
     ]
 

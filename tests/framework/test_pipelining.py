@@ -9,7 +9,6 @@ from toys import (
     Engine,
     Log,
     Put,
-    Save,
     Submit,
     future,
     row,
@@ -39,7 +38,7 @@ from crucible.framework import (
     check,
     execute,
 )
-from crucible.framework.journal import Entry
+from crucible.framework.entries import Checkpoint, Entry
 from crucible.framework.nodes import Node
 from crucible.ports.metrics_store import MetricsRow
 from crucible.telemetry import Bus
@@ -137,7 +136,8 @@ async def test_settle_sees_its_own_iterations_count_and_values() -> None:
 async def test_a_checkpoints_line_comes_after_the_metrics_of_its_step() -> None:
     class Watched(Journal):
         def add(self, entry: Entry) -> None:
-            seen.append(entry.step if isinstance(entry, MetricsRow) else "saved")
+            if isinstance(entry, MetricsRow | Checkpoint):
+                seen.append(entry.step if isinstance(entry, MetricsRow) else "saved")
             super().add(entry)
 
     seen: list[object] = []
@@ -189,4 +189,4 @@ def test_settle_may_not_touch_a_handle_that_the_body_updates() -> None:
 
 
 def test_a_plain_number_that_the_body_updates_may_be_settled() -> None:
-    assert problems_of(body=[Add("count", to=step)], settle=[Save("save", step=step)]) == []
+    assert problems_of(body=[Add("count", to=step)], settle=[Log("log", step=step, value=step)]) == []

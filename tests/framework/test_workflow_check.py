@@ -4,7 +4,24 @@ from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 import pytest
-from toys import Add, Engine, Fail, Log, Put, Save, Submit, epoch, future, row, rows, slot, step, supervised, total
+from toys import (
+    Add,
+    Copy,
+    Engine,
+    Fail,
+    Log,
+    Put,
+    Save,
+    Submit,
+    epoch,
+    future,
+    row,
+    rows,
+    slot,
+    step,
+    supervised,
+    total,
+)
 
 from crucible.errors import Problem
 from crucible.framework import (
@@ -174,19 +191,95 @@ def test_conditions_are_checked_to_their_leaves() -> None:
     ]
 
 
-def test_parallel_stream_and_processes_are_refused_by_name() -> None:
+def test_what_a_stage_tells_the_runner_is_checked() -> None:
     class Apart(Stage):
         runs_in: ClassVar = "process"
+        ports: ClassVar = (Engine,)
 
         def execute(self, ctx: StageContext) -> None: ...
 
-    parallel = Parallel("p", branches=[[put], [Apart("apart")]])
-    stream = Stream("s", produce=[Put("other", into=n, value=1)], consume=[Save("save", step=n)])
-    assert [text.split(". ")[0] for text in problems_of(parallel, stream)] == [
-        "w > p: the runner cannot run a Parallel yet",
-        "w > p > apart: the runner cannot run a stage in a process yet",
-        "w > s: the runner cannot run a Stream yet",
+    class Threaded(Stage):
+        runs_in: ClassVar = "thread"
+
+        def execute(self, ctx: StageContext) -> None: ...
+
+    wrong = Fail("f", timeout=0, retry=-1, backoff=-1.0, on_error="retry")
+    assert [text.split(" (given")[0] for text in problems_of(wrong, Apart("a"), Threaded("t", timeout=1.0))] == [
+        "w > f.timeout: a timeout is a number of seconds above 0",
+        "w > f.retry: retry is a number of further attempts from 0",
+        "w > f.backoff: backoff is a number of seconds from 0",
+        "w > f.on_error: on_error is halt or skip",
+        "w > a: a stage in a process of its own has no ports. Leave its ports to another stage, or run it in the loop "
+        "or a thread.",
+        "w > t: a stage in a thread takes no timeout: a thread cannot be killed. Run it in a process, or leave the "
+        "timeout out.",
     ]
+
+
+def test_branches_that_touch_what_another_one_writes_are_refused() -> None:
+    other = Put("other", into=total, value=1)
+    parallel = Parallel("p", branches=[[put], [other, Log("log", step=total, value=n)]])
+    (text, *_) = problems_of(parallel)
+    assert text.startswith("w > p: one branch writes a slot that another branch touches")
+    assert problems_of(Parallel("p", branches=[[put], [other]]), Log("log", step=total, value=n)) == []
+
+
+def test_what_a_branch_writes_is_not_certain_if_its_failure_is_let_pass() -> None:
+    parallel = Parallel("p", branches=[[put], [Put("other", into=total, value=1)]], on_error="continue")
+    assert "read where it may hold nothing" in problems_of(parallel, Log("log", step=total, value=n))[0]
+
+
+def test_what_a_skipped_stage_writes_is_not_certain() -> None:
+    assert "may hold nothing" in problems_of(Put("s", into=n, value=1, on_error="skip"), Save("save", step=n))[0]
+
+
+def test_a_stream_whose_producer_reads_what_the_consumer_writes_is_refused() -> None:
+    stream = Stream("s", over=Range(2), produce=[Log("log", step=n, value=n)], consume=[Add("add", to=n)])
+    assert problems_of(put, stream)[0].startswith("w > s: the produce or until reads a slot that consume writes")
+
+
+@pytest.mark.parametrize("place", ["settle", "branch", "produce", "nested"])
+def test_a_checkpoint_is_refused_where_the_run_could_not_be_continued(place: str) -> None:
+    save = Save("save", step=n)
+    where: dict[str, Node] = {
+        "settle": Loop("l", over=Range(1), body=[Fail("f")], settle=[save]),
+        "branch": Parallel("p", branches=[[save], [Fail("f")]]),
+        "produce": Stream("s", over=Range(1), produce=[save], consume=[Fail("f")]),
+        "nested": Loop("l", over=Range(1), body=[Loop("m", over=Range(1), body=[save])], settle=[Fail("f")]),
+    }
+    assert "a checkpoint cannot be taken in " in problems_of(put, where[place])[0]
+
+
+def test_a_rebuilt_slot_that_another_stage_changes_is_refused() -> None:
+    count = Slot("count", int, Rebuilt(by="zero"))
+    loop = Loop("l", over=Range(2), body=[Add("add", to=count)])
+    (text,) = problems_of(Put("zero", into=count, value=0), loop, Log("log", step=count, value=count))
+    assert text.startswith("slot count: the slot is rebuilt by zero, but add changes it: that would be lost")
+    fresh = Slot("count", int, Rebuilt(by="zero", afresh=True))
+    assert problems_of(Put("zero", into=fresh, value=0), Loop("l", over=Range(2), body=[Add("add", to=fresh)])) == []
+
+
+def test_a_slot_rebuilt_from_what_has_changed_since_is_refused() -> None:
+    """DPO's reference: scored with the policy before training, it must not be scored again with a trained one."""
+    reference = Slot("reference", int, Rebuilt(by="score"))
+    score = Copy("score", of=n, into=reference)
+    train = Loop("l", over=Range(2), body=[Add("train", to=n, other=reference)])
+    (text,) = problems_of(put, score, train)
+    assert text.startswith("slot reference: score, which rebuilds the slot, reads n, which has changed since it ran")
+
+
+def test_a_slot_rebuilt_in_a_loop_that_is_over_is_refused() -> None:
+    last = Slot("last", int, Rebuilt(by="note"))
+    loop = Loop("l", over=Range(2), body=[Add("add", to=n), Put("note", into=last, value=1)])
+    (text,) = problems_of(put, loop, Log("log", step=last, value=last))
+    assert "stands in a loop or branch that is over when the slot is read" in text
+
+
+def test_a_codec_that_does_not_exist_or_cannot_save_the_type_is_refused() -> None:
+    odd, unknown = Slot("odd", Engine, Durable("json")), Slot("unknown", int, Durable("jsno"))
+    found = problems_of(Put("a", into=odd, value=1), Put("b", into=unknown, value=1))
+    assert found[0].startswith("slot odd: codec json cannot save a Engine: ")
+    assert found[1] == "slot unknown: no codec has this name (given: jsno). Did you mean json?"
 
 
 def test_empty_names_and_bodies_are_refused() -> None:

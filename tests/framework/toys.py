@@ -105,9 +105,20 @@ class Log(Stage):
         ctx.record_metrics(ctx.read(self.step), {self.value.name: float(ctx.read(self.value))})
 
 
+class Copy(Stage):
+    """Write what another slot holds."""
+
+    of: Reads[int]
+    into: Writes[int]
+
+    async def execute(self, ctx: StageContext) -> None:
+        ctx.write(self.into, ctx.read(self.of))
+
+
 class Save(Stage):
     """Record a checkpoint of the step."""
 
+    checkpoints: ClassVar = True
     step: Reads[int]
 
     async def execute(self, ctx: StageContext) -> None:

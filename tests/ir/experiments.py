@@ -46,6 +46,7 @@ stages = st.builds(
     options=json_objects,
     timeout=st.none() | st.floats(0.1, 9),
     retry=st.none() | st.integers(0, 3),
+    backoff=st.none() | st.floats(0, 9),
     on_error=st.sampled_from([None, "halt", "skip"]),
 )
 
@@ -64,8 +65,22 @@ def _containers(inner: st.SearchStrategy[ir.Node]) -> st.SearchStrategy[ir.Node]
             until=st.none() | conditions,
         ),
         st.builds(ir.ConditionalNode, condition=conditions, then=block, otherwise=block),
-        st.builds(ir.ParallelNode, name=text, branches=st.lists(block, max_size=2).map(tuple)),
-        st.builds(ir.StreamNode, name=text, produce=block, consume=block, capacity=st.integers(1, 3)),
+        st.builds(
+            ir.ParallelNode,
+            name=text,
+            branches=st.lists(block, max_size=2).map(tuple),
+            max_concurrency=st.none() | st.integers(1, 3),
+            on_error=st.sampled_from(["halt", "continue"]),
+        ),
+        st.builds(
+            ir.StreamNode,
+            name=text,
+            over=slot | st.integers(0, 9),
+            bind=st.none() | slot,
+            produce=block,
+            consume=block,
+            capacity=st.integers(1, 3),
+        ),
         st.builds(ir.WorkflowNode, name=text, body=block, description=text),
     )
 

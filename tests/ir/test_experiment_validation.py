@@ -51,17 +51,21 @@ def test_all_problems_of_an_experiment_are_found_at_once() -> None:
 
 def test_numbers_out_of_range_are_found_wherever_they_stand() -> None:
     pipeline = (
-        stage("a", timeout=0.0, retry=-1),
+        stage("a", timeout=0.0, retry=-1, backoff=-0.5),
         ir.LoopNode(name="b", over=-2, body=()),
         ir.ConditionalNode(condition=ir.EveryCondition(n=-1), then=()),
-        ir.StreamNode(name="c", produce=(), consume=(), capacity=0),
+        ir.StreamNode(name="c", over=-1, produce=(), consume=(), capacity=0),
+        ir.ParallelNode(name="d", branches=(), max_concurrency=0),
     )
     assert problems_of(ir.Experiment(id="a", pipeline=pipeline)) == [
         "pipeline[0]: the timeout must be above 0 seconds (given: 0.0).",
         "pipeline[0]: retry must not be negative (given: -1).",
+        "pipeline[0]: backoff must be a number of seconds from 0 (given: -0.5).",
         "pipeline[1].over: a range must not be negative (given: -2).",
         "pipeline[2].condition: n must not be negative (given: -1).",
+        "pipeline[3].over: a range must not be negative (given: -1).",
         "pipeline[3]: the capacity must be at least 1 (given: 0).",
+        "pipeline[4]: max_concurrency must be at least 1 (given: 0).",
     ]
 
 

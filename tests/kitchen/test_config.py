@@ -71,6 +71,26 @@ def test_a_value_never_names_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert build_config(Small, [text(model="trap:anything")]).value.model == "trap:anything"
 
 
+@pytest.mark.parametrize("value", ["", None])
+def test_an_empty_preset_is_refused_and_never_the_default_in_disguise(value: object) -> None:
+    with pytest.raises(ConfigError, match=r"preset: (is empty|there is no preset 'None')"):
+        build_config(Small, [Layer(origin="file", values={"preset": value})], presets={"p": {}}, preset="p")
+
+
+@pytest.mark.parametrize("key", ["epochs", "max_steps", "learning_rate"])
+def test_a_truth_value_is_no_number(key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{key}: is not a value of type"):
+        build_config(Small, [Layer(origin="config.toml", values={key: True})])
+
+
+@pytest.mark.parametrize("key", ["epochs", "max_steps"])
+def test_a_whole_number_beyond_64_bits_is_reported_by_its_key(key: str) -> None:
+    assert build_config(Small, [text(**{key: str(2**63 - 1)})]).value
+    for layer in (text(**{key: str(2**63)}), Layer(origin="file", values={key: 2**63})):
+        with pytest.raises(ConfigError, match=rf"{key}: is a whole number beyond 64 bits"):
+            build_config(Small, [layer])
+
+
 def test_problems_over_several_keys_join_the_others() -> None:
     with pytest.raises(ConfigError, match="too many"):
         build_config(Small, [text(epochs="9")], validate=lambda _: [Problem(what="too many", where="epochs")])

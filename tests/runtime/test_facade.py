@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import crucible
-from crucible.errors import ConfigError, DataError, ManifestError, UnsupportedError
+from crucible.errors import ConfigError, DataError, ManifestError, ResumeError
 from crucible.framework import RunResult, Workflow
 from crucible.runtime.facade import Prepared
 from crucible.telemetry import EVENTS, Event, default_bus
@@ -63,7 +63,8 @@ def test_every_event_of_the_seeds_is_emitted(tmp_path: Path) -> None:
             )
     finally:
         default_bus().detach("test")
-    assert set(EVENTS) <= {event.name for event in seen}
+    later = {"workflow.resume", "stage.retry"}  # emitted, and tested, where a run goes on and a stage tries again
+    assert set(EVENTS) - later <= {event.name for event in seen}
 
 
 def test_a_dry_run_touches_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +112,7 @@ def test_a_wrong_adapter_option_leaves_no_folder(tmp_path: Path) -> None:
 def test_a_folder_that_holds_a_run_is_left_as_it_is(tmp_path: Path) -> None:
     quick(tmp_path / "run")
     before = (tmp_path / "run" / "summary.json").read_bytes()
-    with pytest.raises(ConfigError, match="already holds a run"):
+    with pytest.raises(ConfigError, match="holds a run that is complete"):
         quick(tmp_path / "run")
     assert (tmp_path / "run" / "summary.json").read_bytes() == before
 
@@ -122,8 +123,8 @@ def test_a_run_that_computed_nothing_makes_room_for_the_next(tmp_path: Path) -> 
     assert quick(tmp_path / "run").status == "completed"
 
 
-def test_resuming_says_that_it_is_not_there_yet(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedError, match="cannot be resumed"):
+def test_a_run_that_must_be_resumed_has_to_be_there(tmp_path: Path) -> None:
+    with pytest.raises(ResumeError, match="holds no run to continue"):
         crucible.run("sl_basic", QUICK, manifest="test", run_dir=tmp_path / "run", resume="must")
 
 

@@ -55,6 +55,38 @@ def test_wrong_options_of_a_class_are_one_sentence() -> None:
         build_ports("test", {"metrics_store": (FakeMetricsStore, {"nonsense": 1})}).port("metrics_store")
 
 
+def test_wrong_option_values_are_found_without_a_model(tmp_path: Path) -> None:
+    wiring = build_ports(options={"torch": {"dtype": "int3", "threads": -1}}, run_dir=tmp_path / "run")
+    with pytest.raises(ManifestError) as caught:
+        wiring.verify(["training_client", "sampling_client", "metrics_store"])
+    assert [problem.where for problem in caught.value.problems] == ["dtype", "threads"]
+    with pytest.raises(ManifestError, match="cannot be made"):
+        build_ports("test", {"metrics_store": (FakeMetricsStore, {"nonsense": 1})}).verify(["metrics_store"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_options_of_adapters_that_no_stage_uses_are_left_alone() -> None:
+    build_ports("test", {"llm_client": "openai"}, options={"openai": {"timeout": -1}}).verify(["training_client"])
+
+
+def test_a_strict_manifest_refuses_a_default_fake_when_a_run_needs_it() -> None:
+    wiring = build_ports("prod")
+    wiring.verify(["training_client", "blob_store"])
+    assert "llm_client" not in wiring.names
+    for ask in (lambda: wiring.verify(["llm_client"]), lambda: wiring.port("llm_client")):
+        with pytest.raises(ManifestError, match=r"llm_client is a fake by default.*Name a real one: openai"):
+            ask()
+    with pytest.raises(ManifestError, match="is a fake, and this manifest is strict"):
+        build_ports("prod", {"llm_client": "noop"})
+
+
+def test_the_three_services_beside_training_have_adapters() -> None:
+    names = {"llm_client": "openai", "vector_store": "memory", "embedding_client": "noop"}
+    wiring = build_ports("test", names, options={"openai": {"model": "m"}})
+    assert {wiring.port(port).port_name for port in names} == set(names)
+    assert {build_ports().names[port] for port in names} == {"noop"}
+
+
 def test_naming_an_adapter_makes_nothing(tmp_path: Path) -> None:
     build_ports("local", run_dir=tmp_path / "run")
     assert list(tmp_path.iterdir()) == []

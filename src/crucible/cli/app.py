@@ -1,6 +1,8 @@
 """Which commands are there, and how does an error reach the person?"""
 
+import errno
 import signal
+from collections.abc import Sequence
 from types import FrameType
 from typing import Annotated, Any, cast
 
@@ -8,8 +10,9 @@ import typer
 from typer.core import TyperGroup
 
 from crucible import __version__
-from crucible.cli import chat, describe, export, plan, recipes, run, score, validate
-from crucible.errors import PortError, UserError
+from crucible.cli import chat, describe, export, plan, recipes, resume, run, runs, score, validate
+from crucible.cli.arguments import CONTINUE
+from crucible.errors import Interrupted, PortError, UserError
 from crucible.telemetry.terminal import Terminal
 
 # typer exports the exception for one bad parameter, but not its parent for every wrong use of the command line.
@@ -33,10 +36,12 @@ class RecipesAreCommands(TyperGroup):
         """Run a command. Being stopped leaves by our own exception: typer would end in silence, with 130 for all."""
         try:
             return super().invoke(ctx)
+        except Interrupted as stop:
+            raise Stopped(str(stop), code=128 + stop.signum, notes=_notes(stop)) from stop
         except Terminated as stop:
-            raise Stopped("terminated", code=143) from stop
+            raise Stopped("terminated", code=143, notes=_notes(stop)) from stop
         except KeyboardInterrupt as stop:
-            raise Stopped("interrupted", code=130) from stop
+            raise Stopped("interrupted", code=130, notes=_notes(stop)) from stop
 
 
 class Terminated(KeyboardInterrupt):
@@ -46,9 +51,14 @@ class Terminated(KeyboardInterrupt):
 class Stopped(BaseException):
     """The person, or the system, ended the command."""
 
-    def __init__(self, how: str, *, code: int) -> None:
+    def __init__(self, how: str, *, code: int, notes: Sequence[str]) -> None:
         super().__init__(how)
-        self.code = code
+        self.code, self.notes = code, notes
+
+
+def _notes(error: BaseException) -> list[str]:
+    """How to go on, if there is something to go on with."""
+    return [note for note in getattr(error, "__notes__", ()) if note.startswith(CONTINUE)]
 
 
 app = typer.Typer(
@@ -78,7 +88,7 @@ def options(
     """Post-training recipes for language models: on this machine, a cluster or a service."""
 
 
-for _module in (recipes, describe, validate, plan, run, chat, export, score):
+for _module in (recipes, describe, validate, plan, run, resume, runs, chat, export, score):
     _module.register(app)
 
 
@@ -99,20 +109,43 @@ def run_command(arguments: list[str]) -> int:
     except typer.Exit as error:
         return error.exit_code
     except Stopped as stop:
-        errors.print(str(stop))
+        for line in (str(stop), *stop.notes):
+            errors.print(line, highlight=False)
         return stop.code
     except PortError as error:
         errors.print(f"error: {error}", style="red", highlight=False)
         if error.retryable:
             errors.print("The same command may succeed later.")
+        _print_notes(errors, error)
+        return 1
+    except OSError as error:
+        if error.errno not in _DISK:
+            return _crashed(error, errors)
+        where = f" ({error.filename})" if error.filename else ""
+        errors.print(f"error: {error.strerror}{where}; what was written before is kept", style="red", highlight=False)
+        _print_notes(errors, error)
         return 1
     except SystemExit:
         return 0  # how typer ends when nobody reads its output any more
     except Exception as error:  # noqa: BLE001  (the last door: one line here, the traceback in the run folder)
-        from crucible.cli.crash import report
+        return _crashed(error, errors)
 
-        report(error, errors)
-        return 1
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+"""What a full, read-only or failing disk answers."""
+
+
+def _crashed(error: Exception, errors: Terminal) -> int:
+    from crucible.cli.crash import report
+
+    report(error, errors)
+    _print_notes(errors, error)
+    return 1
+
+
+def _print_notes(errors: Terminal, error: BaseException) -> None:
+    for note in _notes(error):
+        errors.print(note, highlight=False)
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:

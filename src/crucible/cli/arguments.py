@@ -37,6 +37,28 @@ Adapters = Annotated[
 ]
 
 
+AllowChange = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-change",
+        help="When continuing: a key that may differ from when the run began, such as learning_rate or "
+        "environment.torch. May be repeated.",
+        metavar="KEY",
+    ),
+]
+Telemetry = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--telemetry",
+        help="Also watch by: prometheus[:[ADDRESS:]PORT], otel, trace (a Perfetto file in the run's folder) or "
+        "durations (a table at the end). May be repeated.",
+        metavar="SPEC",
+    ),
+]
+CONTINUE = "continue with: crucible resume"
+"""How a stopped run says what to type next."""
+
+
 def config_layers(values: Sequence[str] | None, file: Path | None) -> list[Layer]:
     """The file's layer, then the command line's.
 

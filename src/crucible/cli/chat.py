@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
     @app.command("chat")
     def chat(  # pyright: ignore[reportUnusedFunction]  (typer keeps it)
-        run_dir: Annotated[Path, typer.Argument(help="A finished run's folder.", metavar="RUN_DIR")],
+        run_dir: Annotated[Path, typer.Argument(help="A run's folder.", metavar="RUN_DIR")],
         compare: Annotated[bool, typer.Option("--compare", help="Show the base model's answer beside it.")] = False,
         message: Annotated[
             str | None, typer.Option("--message", help="Say this, print the answer and leave.", metavar="TEXT")
@@ -39,6 +39,8 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Talk to the trained model in the terminal. An empty line or Ctrl-D leaves."""
         run = open_run(run_dir)
+        if note := run.weights_note:
+            Terminal(stderr=True, soft_wrap=True).print(f"note: {note}")
         wiring = build_ports(manifest, options=adapter_options(option), run_dir=run_dir)
         # The prompt is read outside the loop, which would keep Ctrl-C from it.
         with closing(wiring), asyncio.Runner() as loop:

@@ -1,5 +1,6 @@
 """`crucible run RECIPE`: do it."""
 
+import shlex
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,16 +10,20 @@ import typer
 from rich.table import Table
 
 from crucible.cli.arguments import (
+    CONTINUE,
     Adapters,
+    AllowChange,
     ConfigFile,
     ManifestName,
     Options,
     RecipeName,
+    Telemetry,
     Values,
     adapter_options,
     adapter_overrides,
     config_layers,
 )
+from crucible.framework import read_records
 from crucible.runtime import facade
 from crucible.telemetry.terminal import Terminal
 
@@ -34,14 +39,21 @@ def register(app: typer.Typer) -> None:
         manifest: ManifestName = "default",
         run_dir: Annotated[
             Path | None,
-            typer.Option("--run-dir", help="A new folder for the run; one below runs/ by default.", metavar="DIR"),
+            typer.Option("--run-dir", help="The run's folder; a new one below runs/ by default.", metavar="DIR"),
         ] = None,
         dry_run: Annotated[bool, typer.Option("--dry-run", help="Resolve, check and print; touch nothing.")] = False,
         verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every stage as well.")] = False,
         resume: Annotated[
             str,
-            typer.Option("--resume", help="What to do when the folder exists: auto or never (both refuse for now)."),
+            typer.Option(
+                "--resume",
+                help="Where the folder holds an unfinished run: continue it (auto) or refuse (never); must refuses "
+                "where it holds none.",
+                metavar="auto|never|must",
+            ),
         ] = "auto",
+        allow_change: AllowChange = None,
+        telemetry: Telemetry = None,
         option: Options = None,
         adapter: Adapters = None,
     ) -> None:
@@ -61,7 +73,7 @@ def register(app: typer.Typer) -> None:
         for note in facade.configure(recipe, layers).notes:
             Terminal(stderr=True).print(f"note: {note}")
         folder = run_dir or facade.fresh_folder(recipe)
-        with following(verbose=verbose), _telling_where(folder):
+        with following(verbose=verbose, specs=telemetry, run_dir=folder), telling_where(folder):
             result = facade.run(
                 recipe,
                 layers,
@@ -70,21 +82,29 @@ def register(app: typer.Typer) -> None:
                 adapters=overrides,
                 run_dir=folder,
                 resume=resume,
+                allow_change=allow_change or (),
             )
         assert not isinstance(result, facade.Prepared)
         print_summary(result, console, manifest=manifest)
 
 
 @contextmanager
-def _telling_where(folder: Path) -> Generator[None]:
-    """When the block's run fails or is stopped, say where its records are."""
-    held = (folder / "experiment.json").exists()
+def telling_where(folder: Path) -> Generator[None]:
+    """When the block's run fails or is stopped, say where its records are and how it is continued."""
+    before = _started(folder)
     try:
         yield
-    except BaseException:
-        if not held and (folder / "error.txt").exists():
-            Terminal(stderr=True, soft_wrap=True).print(f"the run's records are in {folder}", style="dim")
+    except BaseException as error:
+        if _started(folder) > before:
+            words = Terminal(stderr=True, soft_wrap=True)
+            words.print(f"the run's records are in {folder}", style="dim")
+            error.add_note(f"{CONTINUE} {shlex.quote(str(folder))}")
         raise
+
+
+def _started(folder: Path) -> int:
+    """How many times a run of this folder has begun or gone on."""
+    return sum(record["kind"] == "start" for record in read_records(folder / "journal.jsonl")[0])
 
 
 def _print_prepared(prepared: facade.Prepared, console: Terminal) -> None:

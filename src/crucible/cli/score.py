@@ -38,7 +38,7 @@ def register(app: typer.Typer) -> None:
 
         checkpoint = open_run(run_dir).state_path if run_dir else ""
         layers = config_layers(values, config or (run_dir / "config.json" if run_dir else None))
-        with following(verbose=False):
+        with following(verbose=False, run_dir=run_dir or Path()):
             result = facade.eval(
                 recipe, layers, checkpoint=checkpoint, manifest=manifest, options=adapter_options(option)
             )

@@ -8,6 +8,8 @@ from typing import Any, Literal
 import chz
 from chz.validators import ge, gt
 
+from crucible.kitchen.config import REFERENCE
+
 TrainOnName = Literal[
     "all_assistant_messages",
     "last_assistant_message",
@@ -39,11 +41,13 @@ class SupervisedConfig:
     model: str = chz.field(
         default="smollm2-135m",
         validator=filled,
+        metadata=dict(REFERENCE),
         doc="base model: a packaged name, a hub id, a local folder or a GGUF file",
     )
     dataset: str = chz.field(
         default="gsm8k",
         validator=filled,
+        metadata=dict(REFERENCE),
         doc="training data: a known name, a hub id, or a local jsonl/json/csv/parquet file",
     )
     renderer: str = chz.field(
@@ -84,9 +88,16 @@ class ChatConfig(SupervisedConfig):
     """Supervised fine-tuning on multi-turn conversations."""
 
     dataset: str = chz.field(
-        default="conversations", validator=filled, doc="conversations: a known name, a hub id, or a local jsonl file"
+        default="conversations",
+        validator=filled,
+        metadata=dict(REFERENCE),
+        doc="conversations: a known name, a hub id, or a local jsonl file",
     )
-    eval_dataset: str = chz.field(default="", doc="evaluate on this data set instead of held-out rows of `dataset`")
+    eval_dataset: str = chz.field(
+        default="",
+        metadata=dict(REFERENCE),
+        doc="evaluate on this data set instead of held-out rows of `dataset`",
+    )
     max_length: int = chz.field(
         default=2048, validator=ge(2), doc="longest row in tokens; longer ones are cut and counted"
     )

@@ -11,6 +11,8 @@ Gradients accumulated and not yet applied are not part of it.
 import hashlib
 import importlib.metadata
 import json
+import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -60,14 +62,15 @@ def save(
     device: str,
     adapter: Mapping[str, Tensor],
     optimizer: Mapping[str, Tensor] | None,
-) -> None:
-    """Write a checkpoint at `folder`.
+    overwrite: bool = False,
+) -> str:
+    """Write a checkpoint at `folder`; returns its digest.
 
     Raises:
-        CheckpointError: if there is something at `folder`.
+        CheckpointError: if there is something at `folder` that is not to be overwritten.
     """
     taken = CheckpointError.of("a checkpoint of this name exists", where=str(folder), fix="Choose another name")
-    if folder.exists():
+    if folder.exists() and not overwrite:
         raise taken
     files = {ADAPTER: adapter} | ({} if optimizer is None else {OPTIMIZER: optimizer})
     try:
@@ -87,17 +90,34 @@ def save(
                 "sha256": {name: _sha256(scratch / name) for name in files},
             }
             (scratch / MANIFEST).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+            digest = _sha256(scratch / MANIFEST)
+            if overwrite:
+                delete(folder)
     except FileExistsError as error:
         raise taken from error
+    return digest
 
 
-def read(folder: Path, *, optimizer: bool) -> SavedAdapter:
-    """Read a checkpoint, checking its format and the hashes of its files.
+def delete(folder: Path) -> None:
+    """Delete a checkpoint, if there is one; a kill leaves it whole or gone."""
+    if (folder / MANIFEST).is_file():
+        doomed = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.")) / "deleted"
+        folder.rename(doomed)
+        shutil.rmtree(doomed.parent)
+
+
+def read(folder: Path, *, optimizer: bool, digest: str = "") -> SavedAdapter:
+    """Read a checkpoint, checking its format and the hashes of its files; `digest` is that of `save`, if known.
 
     Raises:
-        CheckpointError: if it is missing, damaged, of a newer format, or lacks the optimizer state asked for.
+        CheckpointError: if it is missing, damaged, not of this digest, of a newer format, or lacks the optimizer
+            state asked for.
     """
     try:
+        if digest and _sha256(folder / MANIFEST) != digest:
+            raise CheckpointError.of(
+                "the checkpoint is not the one that was saved: its digest is another", where=str(folder)
+            )
         described = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         version, hashes = described["format_version"], described["sha256"]
         if version != FORMAT_VERSION:
@@ -115,7 +135,8 @@ def read(folder: Path, *, optimizer: bool) -> SavedAdapter:
             optimizer=load_file(folder / OPTIMIZER) if optimizer else None,
         )
     except FileNotFoundError as error:
-        raise CheckpointError.of("there is no whole checkpoint here", where=str(folder), given=str(error)) from error
+        missing = Path(error.filename).name if error.filename else ""
+        raise CheckpointError.of("there is no whole checkpoint here", where=str(folder), given=missing) from error
     except (OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, SafetensorError) as error:
         raise CheckpointError.of(f"the checkpoint cannot be read: {error!r}", where=str(folder)) from error
 

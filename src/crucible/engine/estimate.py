@@ -4,8 +4,8 @@
 
 A token costs 4 FLOPs per weight of a linear layer in training (forward, and the gradient of the input; frozen
 weights have no gradient of their own) and 2 in scoring; an adapter matrix costs 6. The head is paid for trained
-positions alone. How much of the machine's matmul speed a whole step reaches was measured with SmolLM2-135M
-(docs/experiments.md); for other models it is a guess of the right size.
+positions alone. How much of the machine's matmul speed a whole step reaches was measured with SmolLM2-135M on two
+threads of a server's CPU (docs/experiments.md); for other models and machines it is a guess of the right size.
 """
 
 import json
@@ -21,8 +21,10 @@ from crucible.engine.options import EngineOptions
 from crucible.errors import ModelError
 from crucible.ports.training_client import Estimate, SessionConfig, Workload
 
-EFFICIENCY = {"float32": 0.75, "bfloat16": 0.5}
-"""Share of the matmul speed that a whole training step reaches."""
+EFFICIENCY = {"float32": 0.60, "bfloat16": 0.37}
+"""Share of a large square matmul's speed that a whole training step reaches: useful tokens a second over the bound
+of `benchmarks.sft_vs_trl` (fp32 0.56 to 0.65 between runs, bf16 0.33 to 0.37). The rest is attention, elementwise
+work, and matrices that are small."""
 
 _PROBE = 1024
 _PROCESS_BYTES = 600 * 2**20  # interpreter, torch and transformers
@@ -55,7 +57,9 @@ def estimate(folder: Path, config: SessionConfig, workload: Workload, *, options
     tokens = max(options.token_budget, workload.longest)
     activations = tokens * hidden * layers * _ACTIVATIONS_PER_LAYER * width
     adapter = 4 * trainable
-    share = f"{EFFICIENCY[options.dtype]:.0%} of the matmul speed here"
+    share = (
+        f"{EFFICIENCY[options.dtype]:.0%} of this machine's matmul speed, the share that SmolLM2-135M was seen to reach"
+    )
     return Estimate(
         seconds=flops / speed,
         memory_bytes=_PROCESS_BYTES + weights + activations + 4 * adapter,

@@ -17,8 +17,8 @@ from crucible.engine import checkpoint as checkpoints
 from crucible.engine.checkpoint import SavedAdapter
 from crucible.engine.folder import whole_folder
 from crucible.engine.lora import LoraLinear, fill_adapter
-from crucible.engine.model import LoadedModel, adapter_for, load_model
-from crucible.engine.options import DTypeName
+from crucible.engine.model import LoadedModel, adapter_for, load_model, quietly
+from crucible.engine.options import ExportDTypeName
 from crucible.errors import UserError
 from crucible.ports.training_client import SessionConfig
 
@@ -64,10 +64,11 @@ def export_merged(checkpoint: Path, out: Path, *, model_folder: Path, dtype: str
     Raises:
         CheckpointError: if the checkpoint is missing or damaged, or belongs to another base model.
         ModelError: if the base model cannot be loaded.
-        UserError: if the dtype is unknown, or `out` is there and not an empty folder, or cannot be written.
+        UserError: if the dtype is unknown or cannot hold the weights, or `out` is there and not an empty folder, or
+            cannot be written.
     """
-    if dtype not in get_args(DTypeName):
-        known = " or ".join(get_args(DTypeName))
+    if dtype not in get_args(ExportDTypeName):
+        known = " or ".join(get_args(ExportDTypeName))
         raise UserError.of("is not a known dtype", where="dtype", given=dtype, fix=f"Use {known}")
     saved = checkpoints.read(checkpoint, optimizer=False)
     with _writing(out) as folder:
@@ -75,7 +76,9 @@ def export_merged(checkpoint: Path, out: Path, *, model_folder: Path, dtype: str
         checkpoints.require_model(saved, loaded.fingerprint, given=str(model_folder))
         _merge(loaded, saved)
         loaded.model.to(dtype=getattr(torch, dtype))  # pyright: ignore[reportCallIssue]  (wrapped without its self)
-        loaded.model.save_pretrained(folder)
+        _require_finite(loaded, dtype)
+        with quietly():
+            loaded.model.save_pretrained(folder)
         card = _MERGED_CARD.format(base=_base_name(saved, model_folder), rank=saved.lora["lora_rank"], dtype=dtype)
         (folder / "README.md").write_text(card, encoding="utf-8")
         _copy_tokenizer(model_folder, folder)
@@ -96,6 +99,15 @@ def _merge(loaded: LoadedModel, saved: SavedAdapter) -> None:
             model.config.tie_word_embeddings = False
         with torch.no_grad():
             layer.weight.add_(matrices.b @ matrices.a, alpha=adapter.scale)
+
+
+def _require_finite(loaded: LoadedModel, dtype: str) -> None:
+    """float16 ends at 65504: a larger weight would be written as infinity."""
+    for name, weight in loaded.model.named_parameters():
+        if not bool(weight.isfinite().all()):
+            raise UserError.of(
+                f"{name} has values that {dtype} cannot hold", where="dtype", given=dtype, fix="Use bfloat16 or float32"
+            )
 
 
 @contextmanager

@@ -7,7 +7,9 @@ half as large, but another model: with SmolLM2-135M at Q4_1, logprobs move by 0.
 """
 
 import json
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -53,21 +55,38 @@ def _convert(gguf: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
+    from crucible.engine.model import quietly
+
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name, "local_files_only": True}
     try:
-        # Left packed, the model could be neither trained nor saved.
-        model = AutoModelForCausalLM.from_pretrained(
-            **source, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
-        )
-        tokenizer = AutoTokenizer.from_pretrained(**source)
+        with quietly(), _without_bars():
+            # Left packed, the model could be neither trained nor saved.
+            model = AutoModelForCausalLM.from_pretrained(
+                **source, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+            )
+            tokenizer = AutoTokenizer.from_pretrained(**source)
     except (ValueError, KeyError, NotImplementedError, RuntimeError) as error:
         raise ModelError.of(
             f"transformers cannot read this GGUF model: {error}",
             where=str(gguf),
             fix="Give the model in Hugging Face's own layout instead",
         ) from error
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    with quietly():
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+
+@contextmanager
+def _without_bars() -> Generator[None]:
+    """Without the bar that transformers draws by `tqdm` itself while it unpacks: its own switch does not reach that."""
+    from tqdm import tqdm
+
+    drawn = tqdm.__init__
+    setattr(tqdm, "__init__", partialmethod(drawn, disable=True))  # noqa: B010  (a plain assignment has another type)
+    try:
+        yield
+    finally:
+        setattr(tqdm, "__init__", drawn)  # noqa: B010  (as above)
 
 
 def _mend_pre_tokenizer(tokenizer_json: Path, name: str | None) -> None:

@@ -117,7 +117,7 @@ def _read(folder: Path, *, dtype: torch.dtype, device: torch.device) -> PreTrain
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         if config.get_text_config() is not config:
             raise ModelError.of("the model is not text-only", where=str(folder), given=type(config).__name__)
-        with _quietly():
+        with quietly():
             model, report = cast(Any, AutoModelForCausalLM).from_pretrained(
                 folder,
                 config=config,
@@ -138,8 +138,8 @@ def _read(folder: Path, *, dtype: torch.dtype, device: torch.device) -> PreTrain
 
 
 @contextmanager
-def _quietly() -> Generator[None]:
-    """Without transformers' progress bars."""
+def quietly() -> Generator[None]:
+    """Without transformers' progress bars: this program shows its own."""
     shown = transformers.logging.is_progress_bar_enabled()
     transformers.logging.disable_progress_bar()
     try:

@@ -7,6 +7,11 @@ from typing import Literal, TypeAlias, get_args
 from crucible.errors import ManifestError, Problem, did_you_mean
 
 DTypeName: TypeAlias = Literal["float32", "bfloat16"]
+"""What the engine computes in."""
+
+ExportDTypeName: TypeAlias = Literal["float32", "bfloat16", "float16"]
+"""What a merged model is written in."""
+
 DeviceName: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
 
 

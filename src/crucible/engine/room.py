@@ -2,6 +2,7 @@
 # (sets torch's threads)
 """What does the engine's thread hold? Base models, sessions in training, sampling sessions."""
 
+import importlib.metadata
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,22 @@ from crucible.engine.trainer import Trainer
 class EngineRoom:
     """Everything that only the engine's thread may touch."""
 
+    options: EngineOptions
+    shelf: ModelShelf
     trainer: Trainer
     sampler: Sampler
+
+    def environment(self) -> dict[str, str]:
+        """What the bytes of a result depend on beside the calls."""
+        return {
+            "torch": str(torch.__version__),
+            "transformers": importlib.metadata.version("transformers"),
+            "device": self.shelf.device_name,
+            "dtype": self.options.dtype,
+            "threads": str(torch.get_num_threads()),
+            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+            "token_budget": str(self.options.token_budget),
+        }
 
     @classmethod
     def open(
@@ -31,5 +46,8 @@ class EngineRoom:
             torch.set_num_threads(options.threads)
         shelf = ModelShelf(options, resolve=resolve_model)
         return cls(
-            trainer=Trainer(options, shelf, should_stop=should_stop), sampler=Sampler(shelf, should_stop=should_stop)
+            options=options,
+            shelf=shelf,
+            trainer=Trainer(options, shelf, should_stop=should_stop),
+            sampler=Sampler(shelf, should_stop=should_stop),
         )

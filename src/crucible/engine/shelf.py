@@ -29,6 +29,11 @@ class ModelShelf:
         self._loaded: WeakValueDictionary[Path, LoadedModel] = WeakValueDictionary()
         self._latest: LoadedModel | None = None
 
+    @property
+    def device_name(self) -> str:
+        """Where the models are: `cpu`, `mps`, or the GPU's own name."""
+        return torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else self._device.type
+
     def get(self, reference: str) -> LoadedModel:
         """The model, loaded if it is not yet.
 

@@ -58,7 +58,7 @@ class Trainer:
         loaded = self._shelf.get(config.model)
         session_id = f"train-{next(self._numbers)}"
         self._sessions[session_id] = LoraSession(config, loaded, adapter_for(loaded, config))
-        return TrainingSession(session_id=session_id, model=config.model, lora_rank=config.lora_rank)
+        return TrainingSession(session_id=session_id, config=config)
 
     def forward(
         self,
@@ -119,13 +119,15 @@ class Trainer:
         _check_params(params)
         return OptimStepOutput(metrics={"grad_norm": self._session(handle).step(params)})
 
-    def save(self, handle: TrainingSession, name: str, *, kind: checkpoint.Kind, optimizer: bool) -> SavedWeights:
+    def save(
+        self, handle: TrainingSession, name: str, *, kind: checkpoint.Kind, optimizer: bool, overwrite: bool = False
+    ) -> SavedWeights:
         """See `TrainingClient.save_checkpoint` and `save_weights_for_sampler`."""
         session = self._session(handle)
         if not name or name.startswith(".") or Path(name).name != name:
             raise CheckpointError.of("a checkpoint's name is a plain file name", given=name)
         folder = self._options.checkpoint_dir / kind / name
-        checkpoint.save(
+        digest = checkpoint.save(
             folder,
             config=session.config,
             fingerprint=session.loaded.fingerprint,
@@ -133,13 +135,18 @@ class Trainer:
             device=str(session.loaded.device),
             adapter=adapter_tensors(session.adapter),
             optimizer=session.optimizer_tensors() if optimizer else None,
+            overwrite=overwrite,
         )
-        return SavedWeights(path=str(folder), kind=kind)
+        return SavedWeights(path=str(folder), kind=kind, digest=digest)
 
-    def load(self, handle: TrainingSession, path: str, *, optimizer: bool) -> None:
+    def delete(self, path: str) -> None:
+        """See `TrainingClient.delete_checkpoint`."""
+        checkpoint.delete(Path(path))
+
+    def load(self, handle: TrainingSession, path: str, *, optimizer: bool, digest: str = "") -> None:
         """See `TrainingClient.load_checkpoint`."""
         session = self._session(handle)
-        saved = checkpoint.read(Path(path), optimizer=optimizer)
+        saved = checkpoint.read(Path(path), optimizer=optimizer, digest=digest)
         checkpoint.require_model(saved, session.loaded.fingerprint, given=session.config.model)
         if saved.lora["lora_alpha"] != session.config.lora_alpha:
             raise CheckpointError.of(

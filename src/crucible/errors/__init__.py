@@ -5,6 +5,7 @@ and prints no traceback. A `PortError` is a backend's failure, translated at the
 Everything else that escapes is our own bug.
 """
 
+from crucible.errors.interrupted import Interrupted as Interrupted
 from crucible.errors.port import PortError as PortError
 from crucible.errors.problem import Problem as Problem
 from crucible.errors.problem import did_you_mean as did_you_mean
@@ -15,6 +16,7 @@ from crucible.errors.user import ManifestError as ManifestError
 from crucible.errors.user import MissingExtraError as MissingExtraError
 from crucible.errors.user import ModelError as ModelError
 from crucible.errors.user import RendererError as RendererError
+from crucible.errors.user import ResumeError as ResumeError
 from crucible.errors.user import SpecError as SpecError
 from crucible.errors.user import UndeclaredSlotError as UndeclaredSlotError
 from crucible.errors.user import UnsupportedError as UnsupportedError
@@ -25,12 +27,14 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "DataError",
+    "Interrupted",
     "ManifestError",
     "MissingExtraError",
     "ModelError",
     "PortError",
     "Problem",
     "RendererError",
+    "ResumeError",
     "SpecError",
     "UndeclaredSlotError",
     "UnsupportedError",

@@ -57,6 +57,10 @@ class CheckpointError(UserError):
     """A checkpoint is missing, damaged, or belongs to another model."""
 
 
+class ResumeError(UserError):
+    """A run cannot be continued as asked: its config, its data, its machine or its folder is not what it was."""
+
+
 class UnsupportedError(UserError):
     """A backend lacks what was asked of it, said by name."""
 

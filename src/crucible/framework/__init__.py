@@ -2,6 +2,9 @@
 
 from crucible.framework.atomic import write_atomically as write_atomically
 from crucible.framework.check import check as check
+from crucible.framework.codec import Codec as Codec
+from crucible.framework.codec import Place as Place
+from crucible.framework.codec import register_codec as register_codec
 from crucible.framework.conditions import And as And
 from crucible.framework.conditions import Compare as Compare
 from crucible.framework.conditions import Condition as Condition
@@ -15,6 +18,7 @@ from crucible.framework.declaration import declaration as declaration
 from crucible.framework.draw import draw_mermaid as draw_mermaid
 from crucible.framework.draw import draw_text as draw_text
 from crucible.framework.journal import Journal as Journal
+from crucible.framework.journal_file import read_records as read_records
 from crucible.framework.lift import lift as lift
 from crucible.framework.lower import lower as lower
 from crucible.framework.nodes import Loop as Loop
@@ -26,6 +30,9 @@ from crucible.framework.nodes import When as When
 from crucible.framework.nodes import Workflow as Workflow
 from crucible.framework.nodes import stages_in as stages_in
 from crucible.framework.result import RunResult as RunResult
+from crucible.framework.resuming import History as History
+from crucible.framework.resuming import read_history as read_history
+from crucible.framework.resuming import repair as repair
 from crucible.framework.run import Run as Run
 from crucible.framework.runner import execute as execute
 from crucible.framework.slot import Durable as Durable
@@ -35,15 +42,20 @@ from crucible.framework.slot import Slot as Slot
 from crucible.framework.slot import Updates as Updates
 from crucible.framework.slot import Writes as Writes
 from crucible.framework.stage import Stage as Stage
+from crucible.framework.stage import StageTimeoutError as StageTimeoutError
+from crucible.framework.stopping import RunStopped as RunStopped
+from crucible.framework.stopping import Stop as Stop
 from crucible.framework.workflow import optional_ports as optional_ports
 from crucible.framework.workflow import required_ports as required_ports
 
 __all__ = [
     "And",
+    "Codec",
     "Compare",
     "Condition",
     "Durable",
     "Every",
+    "History",
     "Journal",
     "Loop",
     "Named",
@@ -51,14 +63,18 @@ __all__ = [
     "Not",
     "Or",
     "Parallel",
+    "Place",
     "Range",
     "Reads",
     "Rebuilt",
     "Run",
     "RunResult",
+    "RunStopped",
     "Slot",
     "Stage",
     "StageContext",
+    "StageTimeoutError",
+    "Stop",
     "Stream",
     "Updates",
     "When",
@@ -72,7 +88,11 @@ __all__ = [
     "lift",
     "lower",
     "optional_ports",
+    "read_history",
+    "read_records",
+    "register_codec",
     "register_condition",
+    "repair",
     "required_ports",
     "stages_in",
     "write_atomically",

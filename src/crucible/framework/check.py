@@ -3,10 +3,17 @@
 from collections.abc import Iterator, Mapping
 
 from crucible.errors import Problem
-from crucible.framework.check_flow import depth_problems, slot_problems, unwritten_problems
+from crucible.framework.check_flow import (
+    checkpoint_problems,
+    depth_problems,
+    parallel_problems,
+    slot_problems,
+    unwritten_problems,
+)
 from crucible.framework.check_node import node_problems
-from crucible.framework.nodes import NODES, Loop, Node, When, Workflow, blocks_of, path_of, placed
+from crucible.framework.nodes import NODES, Loop, Node, Parallel, Stream, When, Workflow, blocks_of, path_of, placed
 from crucible.framework.stage import Stage
+from crucible.framework.survival import survival_problems
 from crucible.ports import Port
 
 
@@ -18,10 +25,15 @@ def check(workflow: Workflow, *, ports: Mapping[str, Port] | None = None) -> lis
     problems = [*_name_problems((workflow,), "", {})]
     for path, node in placed(workflow.body, workflow.name):
         problems += node_problems(node, path)
-        if isinstance(node, Loop):
+        if isinstance(node, Loop | Stream):
             problems += depth_problems(node, path)
+        elif isinstance(node, Parallel):
+            problems += parallel_problems(node, path)
+    problems += checkpoint_problems(workflow.body, workflow.name)
     problems += unwritten_problems(workflow)
     problems += slot_problems(workflow)
+    if not problems:  # what follows walks the workflow as it would run
+        problems += survival_problems(workflow)
     problems += () if ports is None else _port_problems(workflow, ports)
     return problems
 

@@ -3,10 +3,23 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from crucible.errors import Problem
+from crucible.errors import Problem, did_you_mean
+from crucible.framework.codec import codec_named, registered_codecs
 from crucible.framework.conditions import Condition, Every, parts_of, slots_read
 from crucible.framework.declaration import slots_of
-from crucible.framework.nodes import Loop, Node, Parallel, Range, When, Workflow, blocks_of, path_of, placed
+from crucible.framework.nodes import (
+    Loop,
+    Node,
+    Parallel,
+    Range,
+    Stream,
+    When,
+    Workflow,
+    blocks_of,
+    path_of,
+    placed,
+    stages_in,
+)
 from crucible.framework.slot import READS, UPDATES, WRITES, Durable, Rebuilt, Slot
 from crucible.framework.stage import Stage
 from crucible.framework.workflow import read_slots, touches, written_slots
@@ -36,8 +49,9 @@ class _Flow:
                 case Stage():
                     used = [(declared.access, slot) for _, declared, slot in slots_of(node)]
                     self.need((slot for access, slot in used if access != WRITES), path, certain)
-                    certain.update(slot.name for access, slot in used if access == WRITES)
-                case Loop():
+                    if node.on_error != "skip":
+                        certain.update(slot.name for access, slot in used if access == WRITES)
+                case Loop() | Stream():
                     self.loop(node, path, certain)
                 case When() | Parallel():
                     if isinstance(node, When):
@@ -45,20 +59,22 @@ class _Flow:
                     after = [set(certain) for _ in blocks_of(node)]
                     for branch, known in zip(blocks_of(node), after, strict=True):
                         self.block(branch, path, known, in_loop=in_loop)
-                    both = set[str].intersection if isinstance(node, When) else set[str].union
+                    sure = isinstance(node, Parallel) and node.on_error == "halt"
+                    both = set[str].union if sure else set[str].intersection
                     certain.update(both(*after) if after else ())
                 case _:
                     for block in blocks_of(node):
                         self.block(block, path, certain, in_loop=in_loop)
 
-    def loop(self, loop: Loop, path: str, certain: set[str]) -> None:
+    def loop(self, loop: Loop | Stream, path: str, certain: set[str]) -> None:
         if isinstance(loop.over, Slot):
             self.need((loop.over,), path, certain)
         inside = certain | ({loop.bind.name} if isinstance(loop.bind, Slot) else set[str]())
-        self.block(loop.body, path, inside, in_loop=True)
-        if loop.until is not None:
+        body, settle = blocks_of(loop)
+        self.block(body, path, inside, in_loop=True)
+        if isinstance(loop, Loop) and loop.until is not None:
             self.condition(loop.until, path, inside, in_loop=True)
-        self.block(loop.settle, path, inside, in_loop=True)
+        self.block(settle, path, inside, in_loop=True)
         if isinstance(loop.over, Range) and loop.over.n > 0:  # any other loop may run no iteration at all
             certain.update(inside)
 
@@ -84,7 +100,7 @@ class _Flow:
 
 def slot_problems(workflow: Workflow) -> Iterator[Problem]:
     """Slots that are defined twice, differently; and slots that would not survive a kill."""
-    names = {node.name for _, node in placed(workflow.body, "") if isinstance(node, Stage | Loop)}
+    names = {node.name for _, node in placed(workflow.body, "") if isinstance(node, Stage | Loop | Stream)}
     found: dict[str, Slot[Any]] = {}
     writers: dict[str, set[str]] = {}
     for touch in touches(workflow.body):
@@ -101,6 +117,13 @@ def slot_problems(workflow: Workflow) -> Iterator[Problem]:
             case Durable(codec="") | None:
                 fix = "Say Durable(codec) or Rebuilt(by=stage)"
                 yield Problem(what="the slot does not say how it survives a kill", where=where, fix=fix)
+            case Durable(codec=codec):
+                found_codec = codec_named(codec)
+                if found_codec is None:
+                    fix = did_you_mean(codec, registered_codecs())
+                    yield Problem(what="no codec has this name", where=where, given=codec, fix=fix)
+                elif reason := found_codec.refuses(slot):
+                    yield Problem(what=f"codec {codec} cannot save a {slot.type_name}: {reason}", where=where)
             case Rebuilt(by=by) if by not in writers.get(name, ()):
                 what = "the slot is rebuilt by a node that " + (
                     "does not write it" if by in names else "does not exist"
@@ -113,27 +136,93 @@ def slot_problems(workflow: Workflow) -> Iterator[Problem]:
             yield Problem(what="a slot has an empty name", given=repr(slot))
 
 
-def depth_problems(loop: Loop, path: str) -> Iterator[Problem]:
-    """What would let the loop's depth change a result.
+def depth_problems(loop: Loop | Stream, path: str) -> Iterator[Problem]:
+    """What would let the loop's depth, or the stream's timing, change a result.
 
     Settle runs late, so body must not see its effects, and settle must see what the body left: values are
     kept for it, but what a handle stands for cannot be, so settle stays away from slots the body updates.
+    A stream's produce and consume stand to each other as body and settle.
     """
+    body, settle = blocks_of(loop)
+    early, late = ("produce", "consume") if isinstance(loop, Stream) else ("body", "settle")
     bound = {loop.bind.name} if isinstance(loop.bind, Slot) else set[str]()
-    until = {slot.name for slot in slots_read(loop.until)} if loop.until is not None else set[str]()
+    condition = loop.until if isinstance(loop, Loop) else None
+    until = {slot.name for slot in slots_read(condition)} if condition is not None else set[str]()
     over = {loop.over.name} if isinstance(loop.over, Slot) else set[str]()
-    written, settled = written_slots(loop.body) | bound, written_slots(loop.settle)
+    written, settled = written_slots(body) | bound, written_slots(settle)
     for name in sorted(written & settled):
-        yield Problem(what="body and settle both write the slot", where=path, given=name, fix="Write it in one of them")
-    for name in sorted((read_slots(loop.body) | until | over) & settled - written):
-        fix = "Move the writer to the body, or the reader to settle"
-        what = "the body or until reads a slot that settle writes, and settle runs iterations later"
+        what = f"{early} and {late} both write the slot"
+        yield Problem(what=what, where=path, given=name, fix="Write it in one of them")
+    for name in sorted((read_slots(body) | until | over) & settled - written):
+        fix = f"Move the writer to the {early}, or the reader to {late}"
+        what = f"the {early} or until reads a slot that {late} writes, and {late} runs iterations later"
         yield Problem(what=what, where=path, given=name, fix=fix)
-    handles = {t.slot.name for t in touches(loop.body) if t.access == UPDATES and t.slot.type not in _PLAIN}
-    for name in sorted(handles & read_slots(loop.settle) - settled):
-        what = "settle reads a slot that the body updates in place, and would see a later iteration's"
-        yield Problem(what=what, where=path, given=name, fix="Move that stage to the body")
+    handles = {t.slot.name for t in touches(body) if t.access == UPDATES and t.slot.type not in _PLAIN}
+    for name in sorted(handles & read_slots(settle) - settled):
+        what = f"{late} reads a slot that the {early} updates in place, and would see a later iteration's"
+        yield Problem(what=what, where=path, given=name, fix=f"Move that stage to the {early}")
 
 
 _PLAIN = (int, float, bool, str)
 """Types whose values cannot change in place."""
+
+
+def parallel_problems(node: Parallel, path: str) -> Iterator[Problem]:
+    """What two branches would do to each other: one writes what the other touches."""
+    written = [written_slots(branch) | _bound(branch) for branch in node.branches]
+    touched = [{touch.slot.name for touch in touches(branch)} for branch in node.branches]
+    told: set[str] = set()
+    for number, names in enumerate(written):
+        others = set[str]().union(*(touched[other] for other in range(len(touched)) if other != number))
+        for name in sorted(names & others - told):
+            told.add(name)
+            what = "one branch writes a slot that another branch touches: the order between them would matter"
+            yield Problem(what=what, where=path, given=name, fix="Give each branch slots of its own")
+
+
+def _bound(nodes: Iterable[Node]) -> set[str]:
+    binds = (node.bind for _, node in placed(nodes, "") if isinstance(node, Loop | Stream))
+    return {bind.name for bind in binds if isinstance(bind, Slot)}
+
+
+def checkpoint_problems(
+    nodes: Iterable[Node], parent: str, *, why: str = "", settles: bool = False
+) -> Iterator[Problem]:
+    """Stages that may ask for a checkpoint where a run could not be continued.
+
+    why: what stands in the way here; settles: whether an enclosing loop settles, so that a loop inside it is in one
+    unsettled iteration.
+    """
+    for node in nodes:
+        path = path_of(node, parent)
+        match node:
+            case Stage() if type(node).checkpoints and why:
+                fix = "Move it to where nothing else is under way"
+                yield Problem(what=f"a checkpoint cannot be taken {why}", where=path, fix=fix)
+            case Loop():
+                inner = why or ("in a loop inside one that settles its iterations later" if settles else "")
+                yield from checkpoint_problems(node.body, path, why=inner, settles=settles or bool(node.settle))
+                late = why or "in settle, when later iterations have begun"
+                yield from checkpoint_problems(node.settle, path, why=late, settles=True)
+            case Parallel():
+                for branch in node.branches:
+                    yield from checkpoint_problems(branch, path, why=why or "in a branch beside others", settles=True)
+            case Stream():
+                early = why or "in produce, ahead of the consumer: take it in consume"
+                yield from checkpoint_problems(node.produce, path, why=early, settles=True)
+                inner = why or ("in a stream inside a loop that settles later" if settles else "")
+                yield from checkpoint_problems(node.consume, path, why=inner, settles=True)
+                yield from _ahead_problems(node, path)
+            case _:
+                for block in blocks_of(node):
+                    yield from checkpoint_problems(block, path, why=why, settles=settles)
+
+
+def _ahead_problems(stream: Stream, path: str) -> Iterator[Problem]:
+    """A checkpoint in consume holds what produce left for that item; what a handle stands for is ahead by then."""
+    if not any(type(stage).checkpoints for stage in stages_in(stream.consume)):
+        return
+    for touch in touches(stream.produce):
+        if touch.access != READS and isinstance(touch.slot.survives, Durable) and touch.slot.type not in _PLAIN:
+            what = "produce changes a durable slot that is no plain value, so a checkpoint in consume would be ahead"
+            yield Problem(what=what, where=path, given=touch.slot.name, fix="Change it in consume")

@@ -1,4 +1,4 @@
-"""What is wrong with one node, seen alone? Its parts, its conditions, and what cannot run yet."""
+"""What is wrong with one node, seen alone? Its parts and its conditions."""
 
 from collections.abc import Iterator
 
@@ -29,20 +29,39 @@ def node_problems(node: Node, path: str) -> Iterator[Problem]:
             yield from _loop_problems(node, path)
         case When():
             yield from _condition_problems(node.condition, path)
-        case Parallel() | Stream():
-            what = f"the runner cannot run a {type(node).__name__} yet"
-            yield Problem(what=what, where=path, fix="Write its nodes one after another")
+        case Parallel():
+            yield from _parallel_problems(node, path)
+        case Stream():
+            yield from _items_problems(node, path)
+            if type(node.capacity) is not int or node.capacity < 1:
+                yield Problem(what="a capacity is an integer of 1 or more", where=path, given=repr(node.capacity))
+            if not (node.produce and node.consume):
+                yield Problem(what="a stream needs nodes that produce and nodes that consume", where=path)
         case _:
             if not isinstance(node, NODES):
                 yield foreign(node, path, wanted="a node", fix=f"A node is a {_names(NODES)}")
 
 
-def _loop_problems(loop: Loop, path: str) -> Iterator[Problem]:
+def _parallel_problems(node: Parallel, path: str) -> Iterator[Problem]:
+    limit = node.max_concurrency
+    if limit is not None and (type(limit) is not int or limit < 1):
+        yield Problem(what="max_concurrency is an integer of 1 or more", where=path, given=repr(limit))
+    if node.on_error not in ("halt", "continue"):
+        yield Problem(what="on_error is halt or continue", where=path, given=repr(node.on_error))
+    if not node.branches or not all(node.branches):
+        yield Problem(what="a Parallel needs branches, each with nodes", where=path)
+
+
+def _items_problems(loop: Loop | Stream, path: str) -> Iterator[Problem]:
     if isinstance(loop.over, Range):
         yield from _count_problems(loop.over.n, f"{path}.over", what="a Range")
     else:
         yield from _slots_only(f"{path}.over", loop.over)
     yield from _slots_only(f"{path}.bind", loop.bind)
+
+
+def _loop_problems(loop: Loop, path: str) -> Iterator[Problem]:
+    yield from _items_problems(loop, path)
     yield from _count_problems(loop.depth, f"{path}.depth", what="a depth")
     if not loop.body:
         yield Problem(what="the loop's body is empty", where=path)

@@ -1,6 +1,7 @@
 """What is wrong with one stage, seen alone? Its slots' types, its options, and its own checks."""
 
 import inspect
+import math
 import types
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,8 +19,7 @@ from crucible.ir import json_problems
 def stage_problems(stage: Stage, path: str) -> Iterator[Problem]:
     """Every problem that this stage has without regard to its neighbours."""
     declared = declaration(type(stage))
-    if stage.runs_in == "process":
-        yield Problem(what="the runner cannot run a stage in a process yet", where=path, fix="Use runs_in = 'thread'")
+    yield from _runners_problems(stage, path)
     for name, field in declared.slots.items():
         slot: Any = getattr(stage, name)
         if isinstance(slot, Slot):
@@ -35,6 +35,31 @@ def stage_problems(stage: Stage, path: str) -> Iterator[Problem]:
     if not option_problems:  # a stage's own checks may count on options of the right type
         for problem in stage.check():
             yield replace(problem, where=f"{path}.{problem.where}" if problem.where else path)
+
+
+def _runners_problems(stage: Stage, path: str) -> Iterator[Problem]:
+    """What the stage tells the runner."""
+    if stage.timeout is not None and not (_is_number(stage.timeout) and stage.timeout > 0):
+        what = "a timeout is a number of seconds above 0"
+        yield Problem(what=what, where=f"{path}.timeout", given=repr(stage.timeout))
+    elif stage.timeout is not None and stage.runs_in == "thread":
+        fix = "Run it in a process, or leave the timeout out"
+        yield Problem(what="a stage in a thread takes no timeout: a thread cannot be killed", where=path, fix=fix)
+    if type(stage.retry) is not int or stage.retry < 0:
+        what = "retry is a number of further attempts from 0"
+        yield Problem(what=what, where=f"{path}.retry", given=repr(stage.retry))
+    if not (_is_number(stage.backoff) and stage.backoff >= 0):
+        what = "backoff is a number of seconds from 0"
+        yield Problem(what=what, where=f"{path}.backoff", given=repr(stage.backoff))
+    if stage.on_error not in ("halt", "skip"):
+        yield Problem(what="on_error is halt or skip", where=f"{path}.on_error", given=repr(stage.on_error))
+    if stage.runs_in == "process" and (stage.ports or stage.optional_ports):
+        fix = "Leave its ports to another stage, or run it in the loop or a thread"
+        yield Problem(what="a stage in a process of its own has no ports", where=path, fix=fix)
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(cast("float", value))
 
 
 def foreign(value: object, where: str, *, wanted: str, fix: str = "") -> Problem:

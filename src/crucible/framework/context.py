@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from crucible.errors import Problem, UndeclaredSlotError, WorkflowError
+from crucible.framework.codec import Place
 from crucible.framework.declaration import slots_of
-from crucible.framework.journal import Artifact, Checkpoint, Entry, Result
+from crucible.framework.entries import Artifact, Entry, Request, Result
 from crucible.framework.run import Run
 from crucible.framework.slot import READS, WRITES, Slot
 from crucible.framework.state import State
@@ -29,6 +30,7 @@ class Allowed:
     writes: frozenset[str]
     owes: frozenset[str]
     ports: frozenset[type[Port]]
+    checkpoints: bool
 
     @classmethod
     def to(cls, stage: object, *, ports: Iterable[type[Port]]) -> "Allowed":
@@ -39,6 +41,7 @@ class Allowed:
             writes=frozenset(name for access, name in used if access != READS),
             owes=frozenset(name for access, name in used if access == WRITES),
             ports=frozenset(ports),
+            checkpoints=bool(getattr(stage, "checkpoints", False)),
         )
 
 
@@ -48,7 +51,7 @@ class StageContext:
     run: what never changes. stage: the name of the stage. path: where it stands, for messages.
     """
 
-    __slots__ = ("_allowed", "_bus", "_ports", "_record", "_state", "path", "run", "stage", "written")
+    __slots__ = ("_allowed", "_bus", "_ports", "_record", "_requests", "_state", "path", "run", "stage", "written")
 
     def __init__(
         self,
@@ -61,6 +64,7 @@ class StageContext:
         ports: Mapping[str, Port],
         bus: Bus,
         record: Callable[[Entry], None],
+        requests: list[Request],
     ) -> None:
         self.run = run
         self.path = path
@@ -71,17 +75,26 @@ class StageContext:
         self._ports = ports
         self._bus = bus
         self._record = record
+        self._requests = requests
 
     def read(self, slot: Slot[T]) -> T:
-        """The slot's value.
+        """The slot's value; of a slot that the stage only writes, what it wrote.
 
         Raises:
             UndeclaredSlotError: if the stage declares no `Reads` or `Updates` of it.
         """
-        if slot.name not in self._allowed.reads:
+        if slot.name not in self._allowed.reads and slot.name not in self.written:
             self._refuse("reads", slot.name, self._allowed.reads, "Reads[...] or Updates[...]")
         value: Any = self._state.get(slot.name)
         return value
+
+    def has(self, slot: Slot[Any]) -> bool:
+        """Whether a slot that the stage declares holds a value: for `rollback` and `release`."""
+        return slot.name in self._allowed.reads | self._allowed.writes and self._state.has(slot.name)
+
+    def recorded(self, path: str) -> str:
+        """A path as a record keeps it: relative to the run's folder if it lies inside, so that the folder may move."""
+        return Place(name="", run_dir=self.run.run_dir, ports={}).recorded(path)
 
     def write(self, slot: Slot[T], value: T) -> None:
         """Give the slot a new value.
@@ -147,15 +160,50 @@ class StageContext:
         """Record a file or folder that the run made."""
         self._record(Artifact(name, path))
 
-    def record_checkpoint(self, record: Mapping[str, Any]) -> None:
-        """Record a saved checkpoint: one line of `checkpoints.jsonl`; JSON data.
+    def record_checkpoint(self, record: Mapping[str, Any], *, publish_as: str = "", rolling: bool = False) -> None:
+        """Ask for a checkpoint: every durable slot as it is at the end of this iteration of the innermost loop (or
+        of this node, outside of loops), from where the run can be continued.
+
+        record: its line of `checkpoints.jsonl`, to which is added where a session was saved (`state_path`); JSON
+        data; `name`, a plain file name, names it. publish_as: also record where, as a result and an artifact of
+        this name. rolling: it is deleted when the next one is there.
 
         Raises:
-            WorkflowError: if the record is not JSON data.
+            WorkflowError: if the record is not JSON data, or the stage's class does not say `checkpoints = True`.
         """
         line = dict(record)
         self._refuse_foreign(line, "checkpoint")
-        self._record(Checkpoint(line))
+        if self._allowed.checkpoints is False:
+            fix = "Set checkpoints = True on its class"
+            raise WorkflowError.of("the stage asks for a checkpoint without declaring that", where=self.path, fix=fix)
+        name = line.pop("name", "")
+        self._requests.append(Request(name=str(name), record=line, publish_as=publish_as, rolling=rolling))
+
+    @classmethod
+    def alone(cls, stage: Any, **facts: Any) -> "StageContext":
+        """The context of a stage that runs by itself: without ports, in a process of its own."""
+        return cls(stage=stage.name, allowed=Allowed.to(stage, ports=()), ports={}, **facts)
+
+    def readable(self) -> dict[str, object]:
+        """The values of the slots that the stage may read, by name."""
+        return {name: self._state.get(name) for name in sorted(self._allowed.reads)}
+
+    def take(
+        self,
+        written: Mapping[str, object],
+        entries: Iterable[Entry],
+        requests: Iterable[Request],
+        events: Iterable[tuple[str, Mapping[str, float], Mapping[str, object]]],
+    ) -> None:
+        """Take over what the stage did elsewhere."""
+        for name, value in written.items():
+            self._state.put(name, value)
+        self.written.update(written)
+        for entry in entries:
+            self._record(entry)
+        self._requests.extend(requests)
+        for name, measurements, metadata in events:
+            self._bus.emit(name, measurements, metadata)
 
     def _refuse_foreign(self, value: object, name: str) -> None:
         problems = list(json_problems(value, where=f"{self.path}: {name}"))

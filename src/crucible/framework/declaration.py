@@ -8,6 +8,9 @@ from typing import Annotated, Any, ClassVar, Union, get_args, get_origin, get_ty
 
 from crucible.framework.slot import READS, UPDATES, WRITES, Access, Slot
 
+RUNNERS_FIELDS = ("name", "timeout", "retry", "backoff", "on_error")
+"""Fields that every stage has, and that are told to the runner."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SlotField:
@@ -42,7 +45,7 @@ def declaration(stage_class: type) -> Declaration:
     slots: dict[str, SlotField] = {}
     options: dict[str, Any] = {}
     for name, hint in hints.items():
-        if name == "name" or hint is ClassVar or get_origin(hint) is ClassVar:
+        if name in RUNNERS_FIELDS or hint is ClassVar or get_origin(hint) is ClassVar:
             continue
         kinds, optional = _without_none(hint)
         declared = _slot_field(kinds[0], optional=optional) if len(kinds) == 1 else None

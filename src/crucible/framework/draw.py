@@ -50,7 +50,7 @@ def _draw(node: Node) -> Iterator[_Drawn]:
             yield _Drawn(f"{node.name}: in parallel", branches)
         case Stream():
             ends = (_Drawn("produce", _tree(node.produce)), _Drawn("consume", _tree(node.consume)))
-            yield _Drawn(f"{node.name}: stream, at most {node.capacity} ahead", ends)
+            yield _Drawn(f"{node.name}: stream {_items_label(node)}, at most {node.capacity} ahead", ends)
         case Workflow():
             yield _Drawn(f"{node.name}: workflow", _tree(node.body))
 
@@ -63,10 +63,13 @@ def _stage_label(stage: Stage) -> str:
 
 
 def _loop_label(loop: Loop) -> str:
-    over = f"{loop.over.n} times" if isinstance(loop.over, Range) else f"over {loop.over.name}"
-    bind = f", each as {loop.bind.name}" if loop.bind else ""
     until = f", until {phrase(loop.until)}" if loop.until else ""
-    return f"{loop.name}: loop {over}{bind}{until}"
+    return f"{loop.name}: loop {_items_label(loop)}{until}"
+
+
+def _items_label(loop: Loop | Stream) -> str:
+    over = f"{loop.over.n} times" if isinstance(loop.over, Range) else f"over {loop.over.name}"
+    return over + (f", each as {loop.bind.name}" if loop.bind else "")
 
 
 def _lines(nodes: tuple[_Drawn, ...], margin: str) -> Iterator[str]:

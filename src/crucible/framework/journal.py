@@ -1,83 +1,194 @@
-"""What grew during a run? Metrics, results, artifacts, checkpoints and completed stages."""
+"""What grew during a run, and what of it is written down? Metrics, results, artifacts, checkpoints, stages."""
 
+import hashlib
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import msgspec
 
-from crucible.framework.atomic import append_durably
+from crucible.errors import PortError
+from crucible.framework.atomic import append_durably, write_atomically
+from crucible.framework.entries import Artifact, Checkpoint, Completed, Entry, Request, Result
+from crucible.framework.journal_file import FILE_NAME, JournalFile
+from crucible.framework.point import START, Point, Saved
+from crucible.framework.position import Position, to_plain
 from crucible.ports import MetricsStore
 from crucible.ports.metrics_store import MetricsRow
 
-
-@dataclass(frozen=True)
-class Result:
-    """A named outcome; JSON data."""
-
-    name: str
-    value: Any
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """A named file or folder that the run made, or a backend's path for it."""
-
-    name: str
-    path: Path | str
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A line of `checkpoints.jsonl`."""
-
-    record: Mapping[str, Any]
-
-
-Entry: TypeAlias = MetricsRow | Result | Artifact | Checkpoint
+CHECKPOINTS = "checkpoints.jsonl"
 
 
 class Journal:
-    """Keeps what stages recorded, in order; metrics go to a `MetricsStore` too, and checkpoints to a file.
+    """Keeps what stages recorded, in order; metrics go to a `MetricsStore` too, checkpoints and points to files.
 
-    run_dir: where `checkpoints.jsonl` is appended to, one write per record, on disk before `add` returns;
-    None keeps them in memory. The metrics of a checkpoint's step are durable before its line is written.
+    run_dir: where `checkpoints.jsonl` and `journal.jsonl` are appended to, one write per record; None keeps all in
+    memory. The metrics of a checkpoint's step are durable before its line is written.
     """
 
     def __init__(self, *, run_id: str = "", run_dir: Path | None = None, store: MetricsStore | None = None) -> None:
         self._run_id = run_id
         self._run_dir = run_dir
         self._store = store
+        self._file: JournalFile | None = None
+        self._rows_hash = hashlib.sha256()
+        self._pending = _Growth()
+        self.last = START
         self.metrics: list[MetricsRow] = []
         self.results: dict[str, Any] = {}
         self.artifacts: dict[str, Path | str] = {}
         self.checkpoints: list[Mapping[str, Any]] = []
         self.completed: Counter[str] = Counter()
 
+    @property
+    def writes(self) -> bool:
+        """Whether points reach a disk."""
+        return self._run_dir is not None
+
     def add(self, entry: Entry) -> None:
         """Take one entry. A result or artifact replaces an earlier one of its name."""
         match entry:
             case MetricsRow(step=step, values=values):
                 self.metrics.append(entry)
+                self._rows_hash.update(_row_bytes(entry))
                 if self._store is not None:
                     self._store.record(self._run_id, step, values)
             case Result(name, value):
-                self.results[name] = value
+                self.results[name] = self._pending.results[name] = value
             case Artifact(name, path):
                 self.artifacts[name] = path
+                self._pending.artifacts[name] = str(path)
+            case Completed(stage):
+                self.completed[stage] += 1
+                self._pending.completed[stage] += 1
             case Checkpoint(record):
                 self.flush()
                 if self._run_dir is not None:
-                    append_durably(self._run_dir / "checkpoints.jsonl", msgspec.json.encode(record) + b"\n")
+                    append_durably(self._run_dir / CHECKPOINTS, msgspec.json.encode(record) + b"\n")
                 self.checkpoints.append(record)
+                self._pending.checkpoints.append(record)
 
-    def complete(self, stage: str) -> None:
-        """Count a stage that finished."""
-        self.completed[stage] += 1
+    def seen(self, stage: str) -> None:
+        """Note that a stage has finished for the first time, though what it did is not counted yet."""
+        self.completed[stage] += 0
 
     def flush(self) -> None:
         """Return when the recorded metrics are durable."""
         if self._store is not None:
             self._store.flush(self._run_id)
+
+    def note(self, kind: str, **facts: Any) -> None:
+        """Write a record that is no point: what the run was started with."""
+        if self._run_dir is not None:
+            self._opened().append({"kind": kind, **facts}, durable=True)
+
+    def commit(
+        self,
+        position: Position,
+        saved: Mapping[str, Saved],
+        *,
+        fingerprints: Mapping[str, str],
+        name: str = "",
+        pending: Sequence[Sequence[Request]] = (),
+        durable: bool = False,
+    ) -> None:
+        """Write a point: from now on the run can be continued at this position.
+
+        saved: the durable slots saved since the last point. durable: return when it is on the disk.
+        """
+        if self._run_dir is None:
+            return
+        grown, self._pending = self._pending, _Growth()
+        record = {
+            "kind": "point",
+            "number": self.last.number + 1,
+            "position": to_plain(position),
+            "name": name,
+            "slots": saved,
+            "results": grown.results,
+            "artifacts": grown.artifacts,
+            "checkpoints": grown.checkpoints,
+            "completed": grown.completed,
+            "fingerprints": fingerprints,
+            "pending": pending,
+            "metrics": {"rows": len(self.metrics), "sha256": self._rows_hash.hexdigest()},
+        }
+        self._opened().append(record, durable=durable)
+        self.last = Point(
+            number=self.last.number + 1,
+            position=position,
+            name=name,
+            slots={**self.last.slots, **saved},
+            fingerprints={**self.last.fingerprints, **fingerprints},
+        )
+
+    def rows_of(self, point: Point) -> Sequence[MetricsRow] | None:
+        """The metrics recorded until a point, as the store holds them now; None if they are not what they were.
+
+        Where the store is damaged behind them, it is cut there.
+        """
+        count = point.metrics_rows
+        if self._store is None or self._store.is_noop:  # it keeps nothing, so there is nothing to lose
+            return ()
+        try:
+            rows = self._store.read(self._run_id)[:count]
+        except PortError:
+            try:
+                self._store.truncate(self._run_id, count)
+                rows = self._store.read(self._run_id)
+            except PortError:
+                return None
+        same = len(rows) == count and (count == 0 or rows_hash(rows).hexdigest() == point.metrics_sha256)
+        return rows if same else None
+
+    def rewind(self, point: Point, rows: Sequence[MetricsRow]) -> None:
+        """Take the state of a point: what was recorded after it is taken back, in the store and in the files.
+
+        rows: those of the point, as `rows_of` gave them.
+        """
+        if self._store is not None and not self._store.is_noop:
+            self._store.truncate(self._run_id, len(rows))
+        if self._run_dir is not None:
+            lines = [msgspec.json.encode(record) + b"\n" for record in point.checkpoints]
+            if lines or (self._run_dir / CHECKPOINTS).exists():
+                write_atomically(self._run_dir / CHECKPOINTS, b"".join(lines))
+            self._opened().append({"kind": "resume", "from": point.number}, durable=True)
+        self._pending, self.last = _Growth(), point
+        self.metrics, self._rows_hash = list(rows), rows_hash(rows)
+        self.results, self.artifacts = dict(point.results), dict(point.artifacts)
+        self.checkpoints, self.completed = list(point.checkpoints), Counter(point.completed)
+
+    def close(self) -> None:
+        """Close the file. Safe to call twice."""
+        if self._file is not None:
+            self._file.close()
+
+    def _opened(self) -> JournalFile:
+        assert self._run_dir is not None, "only a journal with a folder writes"
+        if self._file is None:
+            self._file = JournalFile(self._run_dir / FILE_NAME)
+        return self._file
+
+
+class _Growth:
+    """What came since the last point."""
+
+    def __init__(self) -> None:
+        self.results: dict[str, Any] = {}
+        self.artifacts: dict[str, str] = {}
+        self.checkpoints: list[Mapping[str, Any]] = []
+        self.completed: Counter[str] = Counter()
+
+
+def rows_hash(rows: Sequence[MetricsRow]):
+    """A hash that has taken in these rows, in order."""
+    taken = hashlib.sha256()
+    for row in rows:
+        taken.update(_row_bytes(row))
+    return taken
+
+
+def _row_bytes(row: MetricsRow) -> bytes:
+    values = sorted((name, float(value).hex()) for name, value in row.values.items())
+    return msgspec.json.encode((row.step, values))

@@ -8,7 +8,7 @@ from typing import Any
 from crucible import ir
 from crucible.errors import Problem, SpecError, did_you_mean
 from crucible.framework.conditions import And, Compare, Condition, Every, Named, Not, Or
-from crucible.framework.declaration import declaration
+from crucible.framework.declaration import RUNNERS_FIELDS, declaration
 from crucible.framework.nodes import Loop, Node, Parallel, Range, Stream, When, Workflow
 from crucible.framework.slot import Durable, Rebuilt, Slot, Survival, name_of_type
 from crucible.framework.stage import Stage
@@ -21,8 +21,8 @@ def lift(experiment: ir.Experiment, stages: Mapping[str, type[Stage]]) -> Workfl
     the annotations of the stages that use it, and is `object` where none has that name.
 
     Raises:
-        SpecError: with every problem: those of `ir.validate`, unknown stage types, slots or options that a
-            stage does not have or lacks, and timeout, retry or on_error, which cannot run yet.
+        SpecError: with every problem: those of `ir.validate`, unknown stage types, and slots or options that a
+            stage does not have or lacks.
     """
     problems = ir.validate(experiment)
     if problems:
@@ -45,10 +45,6 @@ def _block_problems(nodes: Iterable[ir.Node], where: str, stages: Mapping[str, t
 
 
 def _stage_problems(node: ir.StageNode, where: str, stages: Mapping[str, type[Stage]]) -> Iterator[Problem]:
-    for option in ("timeout", "retry", "on_error"):
-        value = getattr(node, option)
-        if value is not None:
-            yield Problem(what=f"the runner has no {option} yet", where=where, given=repr(value), fix="Leave it out")
     stage_class = stages.get(node.type)
     if stage_class is None:
         yield Problem(what="unknown stage type", where=where, given=node.type, fix=did_you_mean(node.type, stages))
@@ -82,11 +78,13 @@ class _Lifting:
         match node:
             case ir.StageNode():
                 slots = {field: self.slots[slot] for field, slot in node.slots.items()}
-                return self.stages[node.type](node.name, **slots, **node.options)
+                told = {name: getattr(node, name) for name in RUNNERS_FIELDS[1:]}
+                given = {name: value for name, value in told.items() if value is not None}
+                return self.stages[node.type](node.name, **slots, **node.options, **given)
             case ir.LoopNode():
                 return Loop(
                     node.name,
-                    over=Range(node.over) if isinstance(node.over, int) else self.slots[node.over],
+                    over=self.over(node),
                     body=self.block(node.body),
                     bind=None if node.bind is None else self.slots[node.bind],
                     settle=self.block(node.settle),
@@ -97,12 +95,27 @@ class _Lifting:
                 then, otherwise = self.block(node.then), self.block(node.otherwise)
                 return When(self.condition(node.condition), then, otherwise=otherwise)
             case ir.ParallelNode():
-                return Parallel(node.name, branches=[self.block(branch) for branch in node.branches])
+                return Parallel(
+                    node.name,
+                    branches=[self.block(branch) for branch in node.branches],
+                    max_concurrency=node.max_concurrency,
+                    on_error=node.on_error,
+                )
             case ir.StreamNode():
                 produce, consume = self.block(node.produce), self.block(node.consume)
-                return Stream(node.name, produce=produce, consume=consume, capacity=node.capacity)
+                return Stream(
+                    node.name,
+                    over=self.over(node),
+                    produce=produce,
+                    consume=consume,
+                    bind=None if node.bind is None else self.slots[node.bind],
+                    capacity=node.capacity,
+                )
             case ir.WorkflowNode():
                 return Workflow(node.name, body=self.block(node.body), description=node.description)
+
+    def over(self, node: ir.LoopNode | ir.StreamNode) -> Range | Slot[Any]:
+        return Range(node.over) if isinstance(node.over, int) else self.slots[node.over]
 
     def condition(self, condition: ir.Condition) -> Condition:
         match condition:
@@ -149,7 +162,7 @@ def _survival(survival: ir.Survival | None) -> Survival | None:
     match survival:
         case ir.DurableSurvival(codec=codec):
             return Durable(codec)
-        case ir.RebuiltSurvival(by=by):
-            return Rebuilt(by)
+        case ir.RebuiltSurvival(by=by, afresh=afresh):
+            return Rebuilt(by, afresh=afresh)
         case None:
             return None

@@ -47,11 +47,15 @@ def _node(node: Node) -> ir.Node:
                 type=type(node).__name__,
                 slots={field: slot.name for field, _, slot in slots_of(node)},
                 options={name: getattr(node, name) for name in declaration(type(node)).options},
+                timeout=node.timeout,
+                retry=node.retry or None,
+                backoff=None if node.backoff == Stage.backoff else node.backoff,
+                on_error="skip" if node.on_error == "skip" else None,
             )
         case Loop():
             return ir.LoopNode(
                 name=node.name,
-                over=node.over.n if isinstance(node.over, Range) else node.over.name,
+                over=_over(node),
                 body=_block(node.body),
                 bind=node.bind.name if node.bind else None,
                 settle=_block(node.settle),
@@ -63,16 +67,27 @@ def _node(node: Node) -> ir.Node:
                 condition=_condition(node.condition), then=_block(node.then), otherwise=_block(node.otherwise)
             )
         case Parallel():
-            return ir.ParallelNode(name=node.name, branches=tuple(_block(branch) for branch in node.branches))
+            return ir.ParallelNode(
+                name=node.name,
+                branches=tuple(_block(branch) for branch in node.branches),
+                max_concurrency=node.max_concurrency,
+                on_error=node.on_error,
+            )
         case Stream():
             return ir.StreamNode(
                 name=node.name,
+                over=_over(node),
+                bind=node.bind.name if node.bind else None,
                 produce=_block(node.produce),
                 consume=_block(node.consume),
                 capacity=node.capacity,
             )
         case Workflow():
             return ir.WorkflowNode(name=node.name, body=_block(node.body), description=node.description)
+
+
+def _over(node: Loop | Stream) -> str | int:
+    return node.over.n if isinstance(node.over, Range) else node.over.name
 
 
 def _condition(condition: Condition) -> ir.Condition:
@@ -99,5 +114,5 @@ def _slot(slot: Slot[Any]) -> ir.SlotDef:
         case Durable(codec):
             survival = ir.DurableSurvival(codec=codec)
         case rebuilt:
-            survival = ir.RebuiltSurvival(by=rebuilt.by)
+            survival = ir.RebuiltSurvival(by=rebuilt.by, afresh=rebuilt.afresh)
     return ir.SlotDef(type=slot.type_name, survival=survival)

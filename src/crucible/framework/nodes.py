@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from crucible.framework.conditions import Condition
 from crucible.framework.slot import Slot
@@ -53,10 +53,19 @@ class When:
 
 @dataclass(frozen=True)
 class Parallel:
-    """Branches that run side by side. Written and drawn today; the runner refuses it."""
+    """Branches that run side by side, each on the slots as they were before; then what they wrote is put together.
+
+    The plan refuses branches that touch what another one writes, so that no order between them can matter. What
+    they record is kept in the order of the branches.
+    max_concurrency: how many run at once; None is all of them. on_error: `halt` stops the others and raises the
+    first failure; `continue` lets them finish and records the failures as the result `<name>_failures` (then what
+    the branches write is not certain to be there afterwards).
+    """
 
     name: str
     branches: "Sequence[Sequence[Node]]" = field(kw_only=True)
+    max_concurrency: int | None = field(default=None, kw_only=True)
+    on_error: Literal["halt", "continue"] = field(default="halt", kw_only=True)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "branches", tuple(tuple(branch) for branch in self.branches))
@@ -64,11 +73,17 @@ class Parallel:
 
 @dataclass(frozen=True)
 class Stream:
-    """A producer at most `capacity` items ahead of a consumer. Written and drawn today; the runner refuses it."""
+    """Produce for each item, at most `capacity` items ahead of a consumer that runs beside it.
+
+    over, bind: as in a loop. consume sees the slots that produce and bind wrote as that item's produce left them.
+    The plan refuses a produce that reads what consume writes, so that timing cannot change a number.
+    """
 
     name: str
+    over: Slot[Any] | Range = field(kw_only=True)
     produce: "Sequence[Node]" = field(kw_only=True)
     consume: "Sequence[Node]" = field(kw_only=True)
+    bind: Slot[Any] | None = field(default=None, kw_only=True)
     capacity: int = field(default=1, kw_only=True)
 
     def __post_init__(self) -> None:

@@ -1,25 +1,36 @@
-"""How does a checked workflow run? Node after node, one event before and one after each stage."""
+"""How does a checked workflow run? Node after node, from its beginning or from where an earlier run of it stopped."""
 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import islice
+from typing import Any, cast
 
 from crucible.errors import WorkflowError
 from crucible.framework.check import check
 from crucible.framework.conditions import Condition, holds
-from crucible.framework.context import Allowed, StageContext
-from crucible.framework.journal import Entry, Journal
-from crucible.framework.nodes import Loop, Node, Range, When, Workflow, path_of
+from crucible.framework.entries import Completed, Entry, Request, Result
+from crucible.framework.journal import Journal
+from crucible.framework.nodes import Loop, Node, Parallel, Range, Stream, When, Workflow, blocks_of, path_of
+from crucible.framework.position import Cursor, Position, cursor_to, holds_name
 from crucible.framework.result import RunResult
+from crucible.framework.resuming import History, Resumed, restore
 from crucible.framework.run import Run
+from crucible.framework.scope import Scope
+from crucible.framework.snapshots import Begun, Snapshots
 from crucible.framework.stage import Stage
+from crucible.framework.stage_runner import StageRunner, told_of
 from crucible.framework.state import State
+from crucible.framework.stopping import RunStopped, Stop
+from crucible.framework.survival import durable_slots, rebuilders
 from crucible.framework.workflow import written_slots
 from crucible.ports import MetricsStore, Port
 from crucible.telemetry import Bus, default_bus
+
+_UNASKED = Request(name="", record=None, rolling=True)
+"""The checkpoint of a run that is asked to stop."""
 
 
 async def execute(
@@ -29,14 +40,19 @@ async def execute(
     *,
     telemetry: Bus | None = None,
     journal: Journal | None = None,
+    history: History | None = None,
+    stop: Stop | None = None,
 ) -> RunResult:
     """Run a workflow to its end.
 
     ports: adapters by `port_name`. telemetry: the process's own bus if None. journal: None makes one that
-    writes to `run.run_dir` and to the run's metrics store.
+    writes to `run.run_dir` and to the run's metrics store. history: what an earlier, unfinished run of the same
+    workflow left (`read_history`); this one goes on from its latest whole point. stop: ask it to stop the run.
 
     Raises:
         WorkflowError: if `check` finds problems, before anything ran; or if a stage breaks its declaration.
+        ResumeError: if the run cannot go on: the workflow or its data is another.
+        RunStopped: if `stop` was requested.
         BaseException: whatever a stage raised, cancellation included, after `workflow.exception`; notes on it
             say in which stage.
     """
@@ -48,167 +64,393 @@ async def execute(
         store = ports.get(MetricsStore.port_name)
         assert store is None or isinstance(store, MetricsStore)
         journal = Journal(run_id=run.run_id, run_dir=run.run_dir, store=store)
-    runner = _Runner(run=run, ports=ports, bus=bus, journal=journal)
-    state = State()
+    runner = _Runner(workflow, run=run, ports=ports, bus=bus, journal=journal, stop=stop or Stop())
     told = {"run_id": run.run_id, "recipe": run.recipe, "workflow": workflow.name}
     started = time.perf_counter_ns()
     bus.emit("workflow.start", {}, told)
     try:
-        await runner.block(workflow.body, _Scope(path=workflow.name, state=state, record=journal.add))
+        await runner.whole(history)
         journal.flush()
     except BaseException as error:
-        bus.emit("workflow.exception", {"duration_ns": time.perf_counter_ns() - started}, {**told, **_told(error)})
+        await runner.stages.unwind(error)
+        bus.emit("workflow.exception", {"duration_ns": time.perf_counter_ns() - started}, {**told, **told_of(error)})
         raise
+    finally:
+        journal.close()
     duration = time.perf_counter_ns() - started
     bus.emit("workflow.stop", {"duration_ns": duration}, told)
+    completed = {stage: count for stage, count in journal.completed.items() if count}
     return RunResult(
         recipe=run.recipe,
         workflow=workflow.name,
         config=run.config,
         run_id=run.run_id,
         run_dir=run.run_dir,
-        state=state.values(),
+        state=runner.state.values(),
         metrics=journal.metrics,
         artifacts=journal.artifacts,
         results=journal.results,
         checkpoints=journal.checkpoints,
-        completed_stages=list(journal.completed),
-        stage_counts=journal.completed,
+        completed_stages=list(completed),
+        stage_counts=completed,
         started_at=run.started_at,
         duration=duration / 1e9,
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Scope:
-    """Where a node runs.
+@dataclass(frozen=True)
+class _InFlight:
+    """An iteration whose body has run and whose settle has not."""
 
-    path: of the enclosing node. prefix: of stage names inside a nested workflow. iteration: the enclosing
-    loop's, from 1; 0 outside of loops. record: takes what stages record.
-    """
-
-    path: str
-    state: State
-    record: Callable[[Entry], None]
-    prefix: str = ""
-    iteration: int = 0
+    scope: Scope
+    entries: Sequence[Entry]
+    begun: Begun | None
+    position: Position
 
 
 class _Runner:
-    def __init__(self, *, run: Run, ports: Mapping[str, Port], bus: Bus, journal: Journal) -> None:
-        self.run = run
-        self.ports = ports
-        self.bus = bus
-        self.journal = journal
-        self.allowed: dict[int, Allowed] = {}  # by id of the stage, which the workflow keeps alive
+    def __init__(
+        self, workflow: Workflow, *, run: Run, ports: Mapping[str, Port], bus: Bus, journal: Journal, stop: Stop
+    ) -> None:
+        self.workflow, self.run, self.bus, self.journal, self.stop = workflow, run, bus, journal, stop
+        self.state = State()
+        self.snapshots = Snapshots(durable_slots(workflow), run=run, ports=ports, journal=journal, bus=bus)
+        self.stages = StageRunner(run=run, ports=ports, bus=bus, journal=journal, snapshots=self.snapshots)
+        self.resumed: Resumed | None = None
+        self.again: frozenset[int] = frozenset()  # by id: the stages to run again for the slots that they write
+        self.in_loop = 0
 
-    async def block(self, nodes: Sequence[Node], scope: _Scope) -> None:
+    async def whole(self, history: History | None) -> None:
+        """The workflow, from its beginning or from where its history ends."""
+        cursor = Cursor((), "")
+        if history is not None:
+            self.resumed = await restore(
+                self.workflow, history, journal=self.journal, snapshots=self.snapshots, state=self.state
+            )
+            cursor = cursor_to(self.resumed.position)
+            self.again = frozenset(id(stage) for stage in rebuilders(self.workflow, self.resumed.position))
+            about = {"run_id": self.run.run_id, "position": str(self.resumed.position)}
+            self.bus.emit("workflow.resume", {}, {**about, "skipped": list(self.resumed.skipped)})
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        self.stop.attend(lambda: self.interrupt(task, loop))
+        try:
+            scope = Scope(path=self.workflow.name, state=self.state, record=self.journal.add)
+            await self.block(self.workflow.body, scope, cursor)
+        except asyncio.CancelledError as error:
+            if self.stop.wanted and task is not None and task.uncancel() == 0:
+                raise RunStopped(f"stopped at {self.journal.last.position}") from error
+            raise
+        finally:
+            self.stop.attend(None)
+
+    def interrupt(self, task: "asyncio.Task[Any] | None", loop: asyncio.AbstractEventLoop) -> None:
+        """Outside of a loop that will look at the wish itself, cancel: a point is behind every stage."""
+        if not self.in_loop and task is not None:
+            loop.call_soon_threadsafe(task.cancel)
+
+    async def block(self, nodes: Sequence[Node], scope: Scope, cursor: Cursor) -> None:
+        """Run the nodes, or those that are left of them behind the cursor."""
+        skipping = cursor if cursor.target else None
         for node in nodes:
-            match node:
-                case Stage():
-                    await self.stage(node, scope)
-                case Loop():
-                    await self.loop(node, scope)
-                case When():
-                    branch = node.then if self.holds(node.condition, scope) else node.otherwise
-                    await self.block(branch, scope)
-                case Workflow():
-                    inner = replace(scope, path=path_of(node, scope.path), prefix=f"{scope.prefix}{node.name} > ")
-                    await self.block(node.body, inner)
-                case _:
-                    raise AssertionError(f"the plan lets no {type(node).__name__} through")
+            if skipping is None:
+                await self.node(node, scope)
+                await self.boundary(node, scope)
+            elif not holds_name(node, skipping.target):
+                await self.rebuild(node, scope)
+            else:
+                if skipping.frames or isinstance(node, When):
+                    await self.enter(node, scope, skipping)
+                    await self.boundary(node, scope)
+                else:
+                    await self.rebuild(node, scope)
+                skipping = None
 
-    async def loop(self, loop: Loop, scope: _Scope) -> None:
+    async def enter(self, node: Node, scope: Scope, cursor: Cursor) -> None:
+        """Go on inside a node."""
+        match node:
+            case When():
+                (branch,) = [b for b in blocks_of(node) if any(holds_name(inner, cursor.target) for inner in b)]
+                await self.block(branch, scope, cursor)
+            case Loop():
+                await self.loop(node, scope, start=cursor.frames[0].iteration, cursor=cursor.down())
+            case Stream():
+                await self.stream(node, scope, start=cursor.frames[0].iteration)
+            case Workflow():
+                await self.block(node.body, self.inside(node, scope), cursor.down())
+            case _:
+                raise AssertionError("no position lies inside any other node")
+
+    async def rebuild(self, node: Node, scope: Scope) -> None:
+        """Run again what makes the slots that are needed, in a node that is done."""
+        match node:
+            case Stage() if id(node) in self.again:
+                assert self.resumed is not None
+                await self.stages.rebuild(node, scope, self.resumed.point.fingerprints)
+            case Workflow() | Parallel():
+                for block in blocks_of(node):
+                    for inner in block:
+                        await self.rebuild(inner, self.inside(node, scope) if isinstance(node, Workflow) else scope)
+            case _:
+                pass
+
+    async def node(self, node: Node, scope: Scope) -> None:
+        match node:
+            case Stage():
+                await self.stages.run(node, scope)
+            case Loop():
+                await self.loop(node, scope)
+            case When():
+                branch = node.then if self.holds(node.condition, scope) else node.otherwise
+                await self.block(branch, scope, Cursor((), ""))
+            case Parallel():
+                await self.parallel(node, scope)
+            case Stream():
+                await self.stream(node, scope)
+            case Workflow():
+                await self.block(node.body, self.inside(node, scope), Cursor((), ""))
+
+    def inside(self, node: Workflow, scope: Scope) -> Scope:
+        return replace(
+            scope,
+            path=path_of(node, scope.path),
+            prefix=f"{scope.prefix}{node.name} > ",
+            position=scope.position.inside(node.name),
+        )
+
+    async def boundary(self, node: Node, scope: Scope) -> None:
+        """After a node outside of loops: the checkpoint that was asked for, or a point if it costs nothing."""
+        if not scope.boundaries or isinstance(node, When):
+            return
+        position = scope.position.past(node.name)
+        if scope.requests:
+            begun = self.snapshots.begin(scope.requests, position, scope.state)
+            await self.commit(begun, position, scope)
+            scope.requests.clear()
+        elif self.stop.wanted and not self.in_loop:
+            await self.halt(position, scope)
+        else:
+            self.snapshots.boundary(position, scope.state)
+        if self.journal.last.position == position:
+            self.stages.keep()
+
+    async def halt(self, position: Position, scope: Scope) -> None:
+        """Write a checkpoint here, and end."""
+        begun = self.snapshots.begin([_UNASKED], position, scope.state)
+        await self.commit(begun, position, scope)
+        raise RunStopped(f"stopped at {position}")
+
+    async def commit(
+        self, begun: Begun, position: Position, scope: Scope, *, late: frozenset[str] = frozenset()
+    ) -> None:
+        await self.snapshots.finish(begun, position, scope.state, late=late, pending=scope.above)
+        self.stages.keep()
+
+    async def loop(self, loop: Loop, scope: Scope, *, start: int = 0, cursor: Cursor | None = None) -> None:
         path = path_of(loop, scope.path)
+        cursor = cursor or Cursor((), "")
+        if start and not cursor.target and self.was_last(loop, path, scope, start):
+            return
         held = written_slots(loop.body) | ({loop.bind.name} if loop.bind else set[str]())
-        in_flight: deque[tuple[_Scope, list[Entry]]] = deque()
-        for iteration, item in enumerate(self.items(loop, path, scope), start=1):
-            if loop.bind is not None:
-                scope.state.put(loop.bind.name, item)
-            entries: list[Entry] = []
-            record = entries.append if loop.settle else scope.record
-            inside = replace(scope, path=path, iteration=iteration, record=record)
-            await self.block(loop.body, inside)
-            done = loop.until is not None and self.holds(loop.until, inside)
-            if loop.settle:
-                in_flight.append((replace(inside, state=scope.state.held(held), record=scope.record), entries))
-                if len(in_flight) > loop.depth:
-                    await self.settle(loop, *in_flight.popleft())
-            if done:
-                break
-        while in_flight:
-            await self.settle(loop, *in_flight.popleft())
+        late = written_slots(loop.settle)
+        in_flight: deque[_InFlight] = deque()
+        self.in_loop += scope.loops
+        try:
+            for iteration, item in enumerate(self.items(loop, path, scope, start), start=start + 1):
+                if loop.bind is not None:
+                    scope.state.put(loop.bind.name, item)
+                entries: list[Entry] = []
+                requests = self.pending(len(scope.above)) if cursor.target else []
+                inside = replace(
+                    scope,
+                    path=path,
+                    iteration=iteration,
+                    record=entries.append if loop.settle else scope.record,
+                    requests=requests,
+                    above=(*scope.above, requests),
+                    position=scope.position.inside(loop.name, iteration - 1),
+                    boundaries=False,
+                    loops=scope.loops and not loop.settle,
+                )
+                await self.block(loop.body, inside, cursor)
+                cursor = Cursor((), "")
+                for entry in entries:
+                    if isinstance(entry, Completed):
+                        self.journal.seen(entry.stage)
+                done = loop.until is not None and self.holds(loop.until, inside)
+                position = scope.position.inside(loop.name, iteration)
+                stopping = scope.loops and self.stop.wanted
+                begun = self.begin(inside.requests, position, scope, late=late, stopping=stopping)
+                view = scope.state.held(held) if loop.settle else scope.state
+                settling = replace(inside, state=view, record=scope.record, above=scope.above)
+                in_flight.append(_InFlight(settling, entries, begun, position))
+                while len(in_flight) > (0 if stopping or not loop.settle else loop.depth):
+                    await self.settle(loop, in_flight.popleft(), late)
+                if stopping:
+                    raise RunStopped(f"stopped at {position}")
+                if done:
+                    break
+            while in_flight:
+                await self.settle(loop, in_flight.popleft(), late)
+        finally:
+            self.in_loop -= scope.loops
 
-    async def settle(self, loop: Loop, scope: _Scope, entries: Sequence[Entry]) -> None:
+    def pending(self, depth: int) -> list[Request]:
+        """What the iteration that is gone on with had asked for already."""
+        kept = self.resumed.point.pending if self.resumed is not None else ()
+        return list(kept[depth]) if depth < len(kept) else []
+
+    def was_last(self, loop: Loop, path: str, scope: Scope, start: int) -> bool:
+        """Whether a loop that is continued between two iterations had ended with the one before."""
+        if loop.until is None:
+            return False
+        if loop.bind is not None:
+            for item in islice(iter(self.items(loop, path, scope, start - 1)), 1):
+                scope.state.put(loop.bind.name, item)
+        return self.holds(loop.until, replace(scope, iteration=start))
+
+    def begin(
+        self, requests: list[Request], position: Position, scope: Scope, *, late: frozenset[str], stopping: bool
+    ) -> Begun | None:
+        """Start saving what this iteration's checkpoint holds, before the next one changes it."""
+        wanted = requests or ([_UNASKED] if stopping else [])
+        if not scope.loops or not wanted:
+            return None
+        return self.snapshots.begin(wanted, position, scope.state, late=late)
+
+    async def settle(self, loop: Loop, done: _InFlight, late: frozenset[str]) -> None:
         """Settle an iteration, then commit what its body recorded: the journal's order is the same at every
         depth, and a checkpoint's line comes after the metrics of all the steps that are in it."""
-        await self.block(loop.settle, scope)
-        for entry in entries:
-            scope.record(entry)
+        await self.block(loop.settle, done.scope, Cursor((), ""))
+        for entry in done.entries:
+            done.scope.record(entry)
+        if done.begun is not None:
+            await self.commit(done.begun, done.position, done.scope, late=late)
 
-    def items(self, loop: Loop, path: str, scope: _Scope) -> Iterable[object]:
-        if isinstance(loop.over, Range):
-            return range(loop.over.n)
-        items: Any = scope.state.get(loop.over.name)
+    async def parallel(self, node: Parallel, scope: Scope) -> None:
+        """Each branch on a draft of the slots; the drafts and records are put together in the branches' order."""
+        gate = asyncio.Semaphore(node.max_concurrency or len(node.branches) or 1)
+        path = path_of(node, scope.path)
+        drafts = [scope.state.draft() for _ in node.branches]
+        records: list[list[Entry]] = [[] for _ in node.branches]
+
+        async def run(number: int) -> None:
+            inside = replace(
+                scope,
+                path=path,
+                state=drafts[number],
+                record=records[number].append,
+                requests=[],
+                boundaries=False,
+                loops=False,
+            )
+            async with gate:
+                await self.block(node.branches[number], inside, Cursor((), ""))
+
+        failures = await _together([run(n) for n in range(len(node.branches))], halt=node.on_error == "halt")
+        for number, (draft, entries) in enumerate(zip(drafts, records, strict=True)):
+            if number not in failures:
+                draft.commit()
+                for entry in entries:
+                    scope.record(entry)
+        if failures:
+            told = {str(number): f"{type(error).__name__}: {error}" for number, error in failures.items()}
+            scope.record(Result(f"{node.name}_failures", told))
+
+    async def stream(self, node: Stream, scope: Scope, *, start: int = 0) -> None:
+        """Producer and consumer as two tasks; a place in the queue is free again when its item was consumed."""
+        path = path_of(node, scope.path)
+        held = written_slots(node.produce) | ({node.bind.name} if node.bind else set[str]())
+        places = asyncio.Semaphore(node.capacity)
+        made: asyncio.Queue[_InFlight | None] = asyncio.Queue()
+
+        async def produce() -> None:
+            items = enumerate(self.items(node, path, scope, start), start=start + 1)
+            while True:
+                await places.acquire()
+                if (number_item := next(items, None)) is None or (scope.loops and self.stop.wanted):
+                    break
+                iteration, item = number_item
+                if node.bind is not None:
+                    scope.state.put(node.bind.name, item)
+                entries: list[Entry] = []
+                inside = replace(
+                    scope,
+                    path=path,
+                    iteration=iteration,
+                    record=entries.append,
+                    requests=[],
+                    position=scope.position.inside(node.name, iteration - 1),
+                    boundaries=False,
+                    loops=False,
+                )
+                await self.block(node.produce, inside, Cursor((), ""))
+                for entry in entries:
+                    if isinstance(entry, Completed):
+                        self.journal.seen(entry.stage)
+                consuming = replace(inside, state=scope.state.held(held), record=scope.record)
+                made.put_nowait(_InFlight(consuming, entries, None, scope.position.inside(node.name, iteration)))
+            made.put_nowait(None)
+
+        async def consume() -> None:
+            while (item := await made.get()) is not None:
+                await self.consumed(node, item, scope)
+                places.release()
+
+        self.in_loop += scope.loops
         try:
-            return iter(items)
+            await _together([produce(), consume()], halt=True)
+        finally:
+            self.in_loop -= scope.loops
+
+    async def consumed(self, node: Stream, item: _InFlight, scope: Scope) -> None:
+        """Consume one item; then the checkpoint that was asked for, or that a wish to stop asks for."""
+        await self.block(node.consume, item.scope, Cursor((), ""))
+        for entry in item.entries:
+            item.scope.record(entry)
+        stopping = scope.loops and self.stop.wanted
+        seen = replace(scope, state=item.scope.state)
+        begun = self.begin(item.scope.requests, item.position, seen, late=frozenset(), stopping=stopping)
+        if begun is not None:
+            await self.commit(begun, item.position, item.scope)
+        if stopping:
+            raise RunStopped(f"stopped at {item.position}")
+
+    def items(self, loop: Loop | Stream, path: str, scope: Scope, start: int) -> Iterable[object]:
+        """What is left of the items from the number `start` on."""
+        if isinstance(loop.over, Range):
+            return range(start, loop.over.n)
+        items: Any = scope.state.get(loop.over.name)
+        if start and isinstance(items, Sequence):
+            return map(cast("Sequence[object]", items).__getitem__, range(start, len(cast("Sequence[object]", items))))
+        try:
+            return islice(iter(items), start, None)
         except TypeError as error:
             what = f"the loop runs over a slot that holds a {type(items).__name__}"
             raise WorkflowError.of(what, where=path, given=loop.over.name, fix="Write an iterable to it") from error
 
-    def holds(self, condition: Condition, scope: _Scope) -> bool:
+    def holds(self, condition: Condition, scope: Scope) -> bool:
         return holds(condition, read=lambda slot: scope.state.get(slot.name), iteration=scope.iteration)
 
-    async def stage(self, stage: Stage, scope: _Scope) -> None:
-        path = path_of(stage, scope.path)
-        allowed = self.allowed.get(id(stage))
-        if allowed is None:
-            allowed = Allowed.to(stage, ports=(*stage.ports, *stage.optional_ports))
-            self.allowed[id(stage)] = allowed
-        context = StageContext(
-            run=self.run,
-            stage=stage.name,
-            path=path,
-            allowed=allowed,
-            state=scope.state,
-            ports=self.ports,
-            bus=self.bus,
-            record=scope.record,
-        )
-        told = {"stage": stage.name, "path": path, "run_id": self.run.run_id}
-        self.bus.emit("stage.start", {}, told)
-        started = time.perf_counter_ns()
-        try:
-            await stage.validate(context)
-            await self.call(stage, context)
-            self.refuse_debt(stage, context, allowed)
-        except BaseException as error:
-            error.add_note(f"in the stage {path}")
-            measured = {"duration_ns": time.perf_counter_ns() - started}
-            self.bus.emit("stage.exception", measured, {**told, **_told(error)})
-            raise
-        self.journal.complete(scope.prefix + stage.name)
-        self.bus.emit("stage.stop", {"duration_ns": time.perf_counter_ns() - started}, told)
 
-    async def call(self, stage: Stage, context: StageContext) -> None:
-        if stage.runs_in == "thread":
-            await asyncio.to_thread(stage.execute, context)
-            return
-        outcome = stage.execute(context)
-        assert outcome is not None, "a stage class is refused unless its execute is a coroutine"
-        await outcome
-
-    def refuse_debt(self, stage: Stage, context: StageContext, allowed: Allowed) -> None:
-        """A reader downstream counts on every declared write, each time."""
-        missing = allowed.owes - context.written
-        if missing:
-            raise WorkflowError.of(
-                "the stage finished without writing a slot that it declares",
-                where=context.path,
-                given=", ".join(sorted(missing)),
-                fix=f"{type(stage).__name__} must write it every time, or declare Updates",
-            )
-
-
-def _told(error: BaseException) -> dict[str, object]:
-    return {"error": type(error).__name__, "message": str(error)}
+async def _together(works: Sequence[Any], *, halt: bool) -> dict[int, BaseException]:
+    """Await all; with `halt`, the first failure cancels the others and is raised. The failures, by number."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    if not tasks:
+        return {}
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION if halt else asyncio.ALL_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    failures = {
+        number: error
+        for number, task in enumerate(tasks)
+        if not task.cancelled() and (error := task.exception()) is not None
+    }
+    stopped = [
+        error for error in failures.values() if not isinstance(error, Exception) or isinstance(error, RunStopped)
+    ]
+    if stopped or (halt and failures):
+        raise (stopped or list(failures.values()))[0]
+    return failures

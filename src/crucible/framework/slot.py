@@ -22,9 +22,15 @@ class Durable:
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """The slot's value is made again on resume, by the stage or loop of this name."""
+    """The slot's value is made again on resume, by the stage or loop of this name.
+
+    The plan refuses it where that would give another value than the one a kill took away: if another stage changes
+    the slot, or the one that makes it reads what has changed since. afresh: a new value will do (a clock, a cache);
+    then others may change it.
+    """
 
     by: str
+    afresh: bool = False
 
 
 Survival: TypeAlias = Durable | Rebuilt

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, dataclass_transform
 
-from crucible.errors import Problem
+from crucible.errors import PortError, Problem
 from crucible.framework.context import StageContext
 from crucible.framework.declaration import declaration
 from crucible.ports import Port
@@ -25,8 +25,16 @@ class Stage(_Declared):
 
     Fields annotated `Reads[T]`, `Writes[T]` or `Updates[T]` are slots; every other field is an option and
     holds JSON data. `ports` are the port classes the stage cannot do without, `optional_ports` those it uses
-    when the run has them. `runs_in`: `loop` (execute is a coroutine), or `thread` (execute is a plain
-    function for work that blocks; a thread cannot be killed).
+    when the run has them. `runs_in`: `loop` (execute is a coroutine), or for work that blocks a plain function
+    in a `thread` (which cannot be killed, so it takes no timeout) or a `process` (which can; it has no ports, its
+    slots are pickled there and back, and its class must be importable). `checkpoints`: it may call
+    `record_checkpoint`.
+
+    Every stage can be told, where it is written in a workflow:
+    timeout: seconds after which it is cancelled, taken back, and fails with `StageTimeoutError`.
+    retry: how many more times it is tried when it fails in a way that `retries` accepts; backoff: seconds before
+    the second attempt, doubled each time. What a failed attempt wrote or recorded is forgotten.
+    on_error: `halt` the run, or `skip` the stage: its slots stay unwritten, and the result `skipped_stages` says why.
 
         class Await(Stage, Generic[T]):
             future: Reads[Future[T]]
@@ -40,6 +48,11 @@ class Stage(_Declared):
     ports: ClassVar[tuple[type[Port], ...]] = ()
     optional_ports: ClassVar[tuple[type[Port], ...]] = ()
     runs_in: ClassVar[Literal["loop", "thread", "process"]] = "loop"
+    checkpoints: ClassVar[bool] = False
+    timeout: float | None = None
+    retry: int = 0
+    backoff: float = 1.0
+    on_error: Literal["halt", "skip"] = "halt"
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -57,5 +70,25 @@ class Stage(_Declared):
         """Look at the slots' values before `execute`; raise a `UserError` if they will not do."""
 
     def execute(self, ctx: StageContext) -> Awaitable[None] | None:
-        """Do the work: `async def`, or a plain `def` where `runs_in` is `thread`."""
+        """Do the work: `async def`, or a plain `def` where `runs_in` is `thread` or `process`."""
         raise TypeError(f"{ctx.path}: {type(self).__name__} defines no execute")
+
+    def retries(self, error: Exception) -> bool:
+        """Whether a further attempt may help: a port said `retryable`, a connection failed, or the time was up."""
+        if isinstance(error, PortError):
+            return error.retryable
+        return isinstance(error, ConnectionError | TimeoutError)
+
+    async def rollback(self, ctx: StageContext, error: BaseException) -> None:
+        """Undo the stage's effects outside of the run: it, or a later stage, has failed.
+
+        Called newest first, and only for what was done since the last point that the run can be continued from.
+        It never deletes a checkpoint.
+        """
+
+    async def release(self, ctx: StageContext) -> None:
+        """Free what the stage holds open (a session, a server): the run ends without reaching its end."""
+
+
+class StageTimeoutError(TimeoutError):
+    """A stage took longer than its timeout; it was cancelled and taken back."""

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from crucible.framework.conditions import slots_read
 from crucible.framework.declaration import slots_of
-from crucible.framework.nodes import Loop, Node, When, Workflow, blocks_of, stages_in
+from crucible.framework.nodes import Loop, Node, Stream, When, Workflow, blocks_of, stages_in
 from crucible.framework.slot import READS, UPDATES, WRITES, Access, Slot
 from crucible.framework.stage import Stage
 from crucible.ports import Port
@@ -25,7 +25,7 @@ def touches(nodes: Iterable[Node]) -> Iterator[Touch]:
         match node:
             case Stage():
                 yield from (Touch(node.name, declared.access, slot) for _, declared, slot in slots_of(node))
-            case Loop():
+            case Loop() | Stream():
                 if isinstance(node.over, Slot):
                     yield Touch(node.name, READS, node.over)
                 if isinstance(node.bind, Slot):

@@ -14,9 +14,10 @@ class DurableSurvival(msgspec.Struct, frozen=True, forbid_unknown_fields=True, t
 
 
 class RebuiltSurvival(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="rebuilt", tag_field="survives"):
-    """Made again on resume by the stage or loop of this name."""
+    """Made again on resume by the stage or loop of this name. afresh: a new value will do."""
 
     by: str
+    afresh: bool = False
 
 
 Survival: TypeAlias = DurableSurvival | RebuiltSurvival

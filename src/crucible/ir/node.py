@@ -11,7 +11,8 @@ class StageNode(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="st
     """One step.
 
     type: the stage class's name. slots: slot names by field. options: JSON data by field.
-    timeout: seconds. retry: further attempts after a failure. on_error: what a failure does to the run.
+    timeout: seconds. retry: further attempts after a failure. backoff: seconds before the second attempt, doubled
+    each time. on_error: what a failure does to the run.
     """
 
     name: str
@@ -20,6 +21,7 @@ class StageNode(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="st
     options: dict[str, Any] = {}
     timeout: float | None = None
     retry: int | None = None
+    backoff: float | None = None
     on_error: Literal["halt", "skip"] | None = None
 
 
@@ -48,18 +50,22 @@ class ConditionalNode(msgspec.Struct, frozen=True, forbid_unknown_fields=True, t
 
 
 class ParallelNode(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="parallel", tag_field="node"):
-    """Branches side by side."""
+    """Branches side by side. max_concurrency: how many at once. on_error: what one's failure does to the others."""
 
     name: str
     branches: "tuple[tuple[Node, ...], ...]"
+    max_concurrency: int | None = None
+    on_error: Literal["halt", "continue"] = "halt"
 
 
 class StreamNode(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="stream", tag_field="node"):
-    """A producer at most `capacity` items ahead of a consumer."""
+    """A producer at most `capacity` items ahead of a consumer. over, bind: as in a loop."""
 
     name: str
+    over: str | int
     produce: "tuple[Node, ...]"
     consume: "tuple[Node, ...]"
+    bind: str | None = None
     capacity: int = 1
 
 

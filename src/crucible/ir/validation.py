@@ -20,6 +20,7 @@ from crucible.ir.node import (
     ConditionalNode,
     LoopNode,
     Node,
+    ParallelNode,
     StageNode,
     StreamNode,
     WorkflowNode,
@@ -100,16 +101,14 @@ def _node_problems(node: Node, where: str, slots: Mapping[str, SlotDef]) -> Iter
                 yield Problem(what="the timeout must be above 0 seconds", where=where, given=repr(node.timeout))
             if node.retry is not None and node.retry < 0:
                 yield Problem(what="retry must not be negative", where=where, given=repr(node.retry))
+            if node.backoff is not None and not 0 <= node.backoff < float("inf"):
+                what = "backoff must be a number of seconds from 0"
+                yield Problem(what=what, where=where, given=repr(node.backoff))
             for field, slot in node.slots.items():
                 yield from _unknown_slot(slot, f"{where}.slots.{field}", slots)
             yield from json_problems(node.options, where=f"{where}.options")
         case LoopNode():
-            if isinstance(node.over, str):
-                yield from _unknown_slot(node.over, f"{where}.over", slots)
-            elif node.over < 0:
-                yield Problem(what="a range must not be negative", where=f"{where}.over", given=repr(node.over))
-            if node.bind is not None:
-                yield from _unknown_slot(node.bind, f"{where}.bind", slots)
+            yield from _items_problems(node, where, slots)
             if node.depth < 0:
                 yield Problem(what="the depth must not be negative", where=f"{where}.depth", given=repr(node.depth))
             if node.until is not None:
@@ -117,10 +116,24 @@ def _node_problems(node: Node, where: str, slots: Mapping[str, SlotDef]) -> Iter
         case ConditionalNode():
             yield from _condition_problems(node.condition, f"{where}.condition", slots)
         case StreamNode():
+            yield from _items_problems(node, where, slots)
             if node.capacity < 1:
                 yield Problem(what="the capacity must be at least 1", where=where, given=repr(node.capacity))
+        case ParallelNode():
+            if node.max_concurrency is not None and node.max_concurrency < 1:
+                what = "max_concurrency must be at least 1"
+                yield Problem(what=what, where=where, given=repr(node.max_concurrency))
         case _:
             pass
+
+
+def _items_problems(node: LoopNode | StreamNode, where: str, slots: Mapping[str, SlotDef]) -> Iterator[Problem]:
+    if isinstance(node.over, str):
+        yield from _unknown_slot(node.over, f"{where}.over", slots)
+    elif node.over < 0:
+        yield Problem(what="a range must not be negative", where=f"{where}.over", given=repr(node.over))
+    if node.bind is not None:
+        yield from _unknown_slot(node.bind, f"{where}.bind", slots)
 
 
 def _condition_problems(condition: Condition, where: str, slots: Mapping[str, SlotDef]) -> Iterator[Problem]:

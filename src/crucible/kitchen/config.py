@@ -5,7 +5,7 @@ names code: a field is a number, a string, a truth value, or a choice of them.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import chz
@@ -22,6 +22,13 @@ ALIASES: Mapping[str, str] = {
 """Spellings of the seeds and of other tools, accepted with a note."""
 
 
+REFERENCE: Mapping[str, bool] = {"may_be_local": True}
+"""Metadata of a config field whose value is a name, a hub id, or a path on this machine."""
+
+
+_WIDEST = 2**63 - 1
+
+
 @dataclass(frozen=True, kw_only=True)
 class Layer:
     """Some keys and where they come from: `command line`, a file's name, `the caller`.
@@ -36,12 +43,16 @@ class Layer:
 
 @dataclass(frozen=True, kw_only=True)
 class ConfigField:
-    """One key of a config class, for help and for tables."""
+    """One key of a config class, for help and for tables.
+
+    may_be_local: its value may name a file or folder of this machine (`REFERENCE` is in the field's metadata).
+    """
 
     name: str
     type: str
     default: object
     help: str
+    may_be_local: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +72,11 @@ class Configured:
         """Every key and its value, as JSON data."""
         return config_to_json(self.value)
 
+    def with_values(self, values: Mapping[str, object]) -> "Configured":
+        """The same config with some values in another form; where they came from stays."""
+        changed: Any = chz.replace(self.value, **values)  # pyright: ignore[reportUnknownMemberType]  (chz leaves it untyped)
+        return replace(self, value=changed)
+
 
 def config_fields(config: type[Any]) -> dict[str, ConfigField]:
     """The config class's keys, in the order written."""
@@ -70,6 +86,7 @@ def config_fields(config: type[Any]) -> dict[str, ConfigField]:
             type=_type_text(field.final_type),
             default=field._default,  # pyright: ignore[reportPrivateUsage]  (chz has no public reader)
             help=field._doc,  # pyright: ignore[reportPrivateUsage]
+            may_be_local=bool((field.metadata or {}).get("may_be_local")),
         )
         for name, field in chz.chz_fields(config).items()
     }
@@ -100,7 +117,7 @@ def build_config(
 ) -> Configured:
     """Merge the layers, later ones winning, and build the config.
 
-    The key `preset` in a layer chooses the preset.
+    The key `preset` in a layer chooses the preset; an empty one is refused.
 
     Raises:
         ConfigError: with every unknown key, every value that does not fit, every validator that objects.
@@ -108,9 +125,12 @@ def build_config(
     layers = list(layers)
     problems: list[Problem] = []
     notes: list[str] = []
+    known_presets = presets or {}
     for layer in layers:
         preset = str(layer.values.get("preset", preset))
-    known_presets = presets or {}
+        if "preset" in layer.values and not preset:
+            hint = did_you_mean(preset, known_presets)
+            problems.append(Problem(what="is empty", where="preset", given=f"'' from {layer.origin}", fix=hint))
     if preset and preset not in known_presets:
         hint = did_you_mean(preset, known_presets)
         problems.append(Problem(what=f"there is no preset {preset!r}", where="preset", fix=hint))
@@ -169,12 +189,17 @@ def _try_alone(config: type[Any], key: str, argument: object, *, shown: object, 
     if isinstance(argument, chz.Castable) and ":" in argument.value and "str" not in wanted and "'" not in wanted:
         # chz reads `module:name` as code to import; no value of ours is code.
         return Problem(what=f"is not {_article(wanted)}", where=key, given=f"{shown!r} from {origin}")
+    if isinstance(argument, bool) and "bool" not in wanted:  # Python's truth values are integers; a file's are not
+        return Problem(what=f"is not {_article(wanted)}", where=key, given=f"{shown!r} from {origin}")
     try:
-        chz.Blueprint(config).apply({key: argument}).make()
+        number: object = getattr(chz.Blueprint(config).apply({key: argument}).make(), key)
     except ValueError as error:
         return Problem(what=_plain(error, key), where=key, given=f"{shown!r} from {origin}")
     except Exception:  # noqa: BLE001  (chz raises its own kinds for casts; each means: not this type)
         return Problem(what=f"is not {_article(wanted)}", where=key, given=f"{shown!r} from {origin}")
+    if isinstance(number, int) and not -_WIDEST - 1 <= number <= _WIDEST:
+        what = f"is a whole number beyond 64 bits, which end at {_WIDEST}"
+        return Problem(what=what, where=key, given=f"{shown!r} from {origin}")
     return None
 
 

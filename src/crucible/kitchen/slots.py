@@ -1,6 +1,6 @@
 """Which values flow through a supervised run, and how does each survive a restart?
 
-`Durable` values are written to a checkpoint; `Rebuilt` ones follow from config, data and the durable ones.
+`Durable` values are written to a checkpoint; `Rebuilt` ones follow from config and data.
 """
 
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from crucible.framework import Durable, Rebuilt, Slot
+from crucible.kitchen import codecs as codecs
 from crucible.ports.dataset_store import RowSet
 from crucible.ports.future import Future
 from crucible.ports.tokenizer import Tokenizer
@@ -42,7 +43,7 @@ HELDOUT_ROWS = Slot("heldout_rows", RowSet, Rebuilt(by="load_dataset"))
 SESSION = Slot("session", TrainingSession, Durable("session"))
 STEP = Slot("step", int, Durable("json"))
 TOTALS = Slot("totals", Totals, Durable("json"))
-SETTLED_AT = Slot("settled_at", float, Rebuilt(by="start_clock"))
+SETTLED_AT = Slot("settled_at", float, Rebuilt(by="start_clock", afresh=True))
 TOKENIZER = Slot("tokenizer", Tokenizer, Rebuilt(by="init_tokenizer"))
 DATASET = Slot("dataset", SupervisedDataset, Rebuilt(by="build_dataset"))
 HELDOUT = Slot("heldout", SupervisedDataset, Rebuilt(by="build_dataset"))

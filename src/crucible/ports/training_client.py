@@ -46,11 +46,23 @@ class SessionConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSession:
-    """A handle on one LoRA adapter in training. Opaque but for what is shown here."""
+    """A handle on one LoRA adapter in training. Opaque but for what is shown here.
+
+    config: what it was started with, from which the like of it can be started again.
+    """
 
     session_id: str
-    model: str
-    lora_rank: int
+    config: SessionConfig
+
+    @property
+    def model(self) -> str:
+        """The base model's reference."""
+        return self.config.model
+
+    @property
+    def lora_rank(self) -> int:
+        """The rank of every adapter matrix."""
+        return self.config.lora_rank
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,10 +103,14 @@ class OptimStepOutput:
 
 @dataclass(frozen=True, kw_only=True)
 class SavedWeights:
-    """A saved checkpoint: `path` loads it again on the same backend (a folder, or a `tinker://` path)."""
+    """A saved checkpoint: `path` loads it again on the same backend (a folder, or a `tinker://` path).
+
+    digest: of all that was saved, as the backend counts it; "" where it has none.
+    """
 
     path: str
     kind: Literal["weights", "sampler_weights"]
+    digest: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +169,10 @@ class TrainingClient(Port):
     @abstractmethod
     def capabilities(self) -> TrainingCapabilities:
         """What this backend can do. Cheap; needs no session."""
+
+    def environment(self) -> Mapping[str, str]:
+        """What the bytes of a result depend on beside the calls: versions, device, dtype, threads; by name."""
+        return {}
 
     def estimate(self, config: SessionConfig, workload: Workload) -> Estimate | None:
         """What the workload would cost here, in a few seconds and without a session; None where unknown.
@@ -224,25 +244,40 @@ class TrainingClient(Port):
         """Apply the accumulated gradient and clear it. With nothing accumulated the gradient is zero."""
 
     @abstractmethod
-    def save_checkpoint(self, session: TrainingSession, name: str, *, optimizer: bool = True) -> Future[SavedWeights]:
+    def save_checkpoint(
+        self, session: TrainingSession, name: str, *, optimizer: bool = True, overwrite: bool = False
+    ) -> Future[SavedWeights]:
         """Save the adapter as of this point in the session's order, whole or not at all.
 
+        overwrite: take the place of a checkpoint of this name (a run that is continued saves again what it had
+        saved before it was killed).
+
         Raises (through the future):
-            CheckpointError: if the name is not a plain file name, or is taken.
+            CheckpointError: if the name is not a plain file name, or is taken and not to be overwritten.
         """
 
     @abstractmethod
-    def load_checkpoint(self, session: TrainingSession, path: str, *, optimizer: bool = True) -> Future[None]:
+    def load_checkpoint(
+        self, session: TrainingSession, path: str, *, optimizer: bool = True, digest: str = ""
+    ) -> Future[None]:
         """Replace the session's adapter, and its optimizer state too unless `optimizer` is False (then it
         starts afresh). Accumulated gradients are dropped.
 
+        digest: that of the `SavedWeights`, if it is to be exactly this content; "" takes what is there.
+
         Raises (through the future):
-            CheckpointError: if it is missing, damaged, of another base model or rank, or has no optimizer
-                state where that is asked for.
+            CheckpointError: if it is missing, damaged, of another digest, base model or rank, or has no
+                optimizer state where that is asked for.
         """
 
     @abstractmethod
-    def save_weights_for_sampler(self, session: TrainingSession, name: str) -> Future[SavedWeights]:
+    def delete_checkpoint(self, path: str) -> Future[None]:
+        """Delete what `save_checkpoint` or `save_weights_for_sampler` saved; nothing happens if it is gone."""
+
+    @abstractmethod
+    def save_weights_for_sampler(
+        self, session: TrainingSession, name: str, *, overwrite: bool = False
+    ) -> Future[SavedWeights]:
         """Save a snapshot that `SamplingClient.start_session` opens; later training cannot move it.
 
         Raises (through the future):

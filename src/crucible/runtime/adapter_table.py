@@ -160,6 +160,18 @@ def _jsonl_metrics(env: Environment) -> Port:
     return JsonlMetricsStore(env.run_dir or Path("runs"))
 
 
+def _sqlite_metrics(env: Environment) -> Port:
+    from crucible.adapters.metrics import SqliteMetricsStore
+
+    return SqliteMetricsStore(env.run_dir or Path("runs"))
+
+
+def _wandb_metrics(env: Environment) -> Port:
+    from crucible.adapters.metrics import WandbMetricsStore
+
+    return WandbMetricsStore(env.run_dir or Path("runs"), **env.options)
+
+
 def _noop_metrics(_: Environment) -> Port:
     from crucible.testing.fakes import FakeMetricsStore
 
@@ -178,8 +190,40 @@ def _noop_hub(_: Environment) -> Port:
     return FakeHubClient()
 
 
+def _openai_llm(env: Environment) -> Port:
+    from crucible.adapters.llm import OpenAIClient
+
+    options: dict[str, Any] = {"model": "", **env.options}
+    return OpenAIClient(**options)
+
+
+def _noop_llm(_: Environment) -> Port:
+    from crucible.testing.fakes import FakeLLMClient
+
+    return FakeLLMClient()
+
+
+def _noop_embeddings(_: Environment) -> Port:
+    from crucible.testing.fakes import FakeEmbeddingClient
+
+    return FakeEmbeddingClient()
+
+
+def _memory_vectors(_: Environment) -> Port:
+    from crucible.adapters.vectors import MemoryVectorStore
+
+    return MemoryVectorStore()
+
+
+def _noop_vectors(_: Environment) -> Port:
+    from crucible.testing.fakes import FakeVectorStore
+
+    return FakeVectorStore()
+
+
 _TORCH = frozenset({"dtype", "device", "threads", "token_budget"})
 _NOOP = frozenset({"latency"})
+_OPENAI = frozenset({"model", "base_url", "api_key", "timeout", "max_concurrency"})
 
 TABLE: Mapping[str, Mapping[str, AdapterEntry]] = {
     "training_client": {
@@ -208,8 +252,21 @@ TABLE: Mapping[str, Mapping[str, AdapterEntry]] = {
         "hf": AdapterEntry(load=_hf_hub, options=frozenset({"token", "endpoint", "cache_dir"})),
         "noop": AdapterEntry(load=_noop_hub, options=_NOOP, noop=True),
     },
+    "llm_client": {
+        "openai": AdapterEntry(load=_openai_llm, options=_OPENAI),
+        "noop": AdapterEntry(load=_noop_llm, options=_NOOP, noop=True),
+    },
+    "embedding_client": {
+        "noop": AdapterEntry(load=_noop_embeddings, options=_NOOP, noop=True),
+    },
+    "vector_store": {
+        "memory": AdapterEntry(load=_memory_vectors),
+        "noop": AdapterEntry(load=_noop_vectors, options=_NOOP, noop=True),
+    },
     "metrics_store": {
         "jsonl": AdapterEntry(load=_jsonl_metrics),
+        "sqlite": AdapterEntry(load=_sqlite_metrics),
+        "wandb": AdapterEntry(load=_wandb_metrics, options=frozenset({"project", "entity", "mode"})),
         "noop": AdapterEntry(load=_noop_metrics, options=_NOOP, noop=True),
     },
 }

@@ -50,10 +50,10 @@ class Partner:
 
 
 async def meet(run: FinishedRun, wiring: Wiring, *, base: bool = False) -> Partner:
-    """The run's trained model; with `base`, the model it started from.
+    """The run's trained model, as at `run.sampler_path`; with `base`, the model it started from.
 
     Raises:
-        CheckpointError: if the run saved no final weights, or they are damaged.
+        CheckpointError: if the run saved no weights, or they are damaged.
     """
     sampling = wiring.port("sampling_client")
     assert isinstance(sampling, SamplingClient)

@@ -3,19 +3,20 @@
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from crucible.engine.options import ExportDTypeName as ExportDTypeName
 from crucible.errors import MissingExtraError, UnsupportedError
 from crucible.runtime.finished import FinishedRun
 
 ExportFormat: TypeAlias = Literal["peft", "merged"]
 
 
-def export(run: FinishedRun, out: Path, *, format: ExportFormat, dtype: str = "float32") -> Path:  # noqa: A002  (the flag's name)
-    """Write the run's final weights: `peft` an adapter for `peft`, `merged` a whole model for `transformers`.
+def export(run: FinishedRun, out: Path, *, format: ExportFormat, dtype: ExportDTypeName = "float32") -> Path:  # noqa: A002  (the flag's name)
+    """Write the run's weights: `peft` an adapter for `peft`, `merged` a whole model for `transformers`.
 
     dtype: of the merged model's weights.
 
     Raises:
-        CheckpointError: if the run saved no final weights.
+        CheckpointError: if the run saved no weights.
         UserError: if `out` is not empty.
         UnsupportedError: if the weights are not on this machine.
         MissingExtraError: if torch is not installed.

@@ -1,22 +1,44 @@
 """How is a recipe run, from Python? The one entry point: everything else is reached through it."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from crucible.errors import ConfigError, UnsupportedError, WorkflowError
-from crucible.framework import Run, RunResult, Workflow, check, execute, lift, lower, optional_ports, required_ports
-from crucible.ir import Experiment
+from crucible.errors import ConfigError, Interrupted, ResumeError, UnsupportedError, WorkflowError
+from crucible.framework import (
+    History,
+    Journal,
+    Run,
+    RunResult,
+    RunStopped,
+    Stop,
+    Workflow,
+    check,
+    execute,
+    lift,
+    lower,
+    optional_ports,
+    read_history,
+    repair,
+    required_ports,
+)
+from crucible.ir import Experiment, from_json
 from crucible.kitchen.config import Configured, Layer
 from crucible.kitchen.recipe import Recipe
 from crucible.kitchen.registry import find_recipe, gather_recipes, gather_stages
 from crucible.kitchen.stages import STAGES
+from crucible.ports import MetricsStore, TrainingClient
 from crucible.runtime import run_folder
 from crucible.runtime.blocking import block_on
+from crucible.runtime.local_paths import anchored
 from crucible.runtime.manifests import find_manifest
+from crucible.runtime.run_changes import environment, facts_of, require_unchanged
+from crucible.runtime.run_lock import locked
+from crucible.runtime.run_recorder import RunRecorder
+from crucible.runtime.signals import stopped_by_signals
 from crucible.runtime.wiring import Override, Wiring
 from crucible.telemetry import Bus, Event, default_bus
 from crucible.telemetry.console import Console
@@ -67,7 +89,7 @@ def configure(
         ConfigError: with every problem.
     """
     recipe = name if isinstance(name, Recipe) else describe(name)
-    return recipe.configure(*_layers(config), preset=preset)
+    return anchored(recipe.configure(*_layers(config), preset=preset))
 
 
 def validate(name: str | Recipe, config: Mapping[str, object] | Sequence[Layer] | None = None) -> list[str]:
@@ -89,7 +111,7 @@ def build_spec(
         ConfigError: with every problem.
     """
     recipe = name if isinstance(name, Recipe) else describe(name)
-    return _experiment(recipe, recipe.configure(*_layers(config), preset=preset))
+    return _experiment(recipe, configure(recipe, config, preset=preset))
 
 
 def build_ports(
@@ -132,7 +154,7 @@ def prepare(
         workflow = lift(experiment, gather_stages(STAGES))
     else:
         recipe = describe(recipe_or_workflow) if isinstance(recipe_or_workflow, str) else recipe_or_workflow
-        built = recipe.configure(*_layers(config), preset=preset)
+        built = configure(recipe, config, preset=preset)
         origins, notes = built.origins, built.notes
         workflow = recipe.workflow(built.value)
         experiment = _experiment(recipe, built)
@@ -140,6 +162,7 @@ def prepare(
     problems = check(workflow)
     if problems:
         raise WorkflowError(problems)
+    wiring.verify(port.port_name for port in (*required_ports(workflow), *optional_ports(workflow)))
     return Prepared(experiment=experiment, workflow=workflow, wiring=wiring, origins=origins, notes=notes)
 
 
@@ -155,19 +178,26 @@ async def arun(
     dry_run: bool = False,
     verbose: bool = False,
     resume: str = "auto",
+    allow_change: Iterable[str] = (),
+    stop: Stop | None = None,
 ) -> "RunResult | Prepared":
     """Run a recipe, a workflow or an experiment.
 
     config: values by key, or layers of them. manifest: a name. adapters: what stands behind single ports.
-    options: by adapter name. run_dir: a new folder; by default one below `runs/` is made. dry_run: resolve
+    options: by adapter name. run_dir: the run's folder; by default one below `runs/` is made. dry_run: resolve
     and check only, and return that. verbose: show progress on the terminal.
+    resume: what to do where the folder holds an unfinished run: continue it (`auto`), refuse (`never`); `must`
+    refuses where there is none. allow_change: keys (of the config, `adapter.PORT`, `option.ADAPTER.KEY`,
+    `environment.NAME`, `workflow`) that may differ from when it began. stop: asks the run to stop.
 
     Raises:
         UserError: if anything the user gave is wrong, before any side effect where that can be known.
         PortError: if a backend fails.
+        RunStopped: if `stop` was requested; the run can be continued.
     """
     folder = Path(run_dir).expanduser() if run_dir is not None else fresh_folder(recipe_or_workflow)
     folder = folder if folder.name else folder.resolve()  # the folder's name is the run's id, also for "."
+    run_folder.require_mode(resume)
     prepared = prepare(
         recipe_or_workflow,
         config,
@@ -179,18 +209,34 @@ async def arun(
     )
     if dry_run:
         return prepared
+    facts = {
+        "manifest": manifest or "default",
+        "adapters": {port: choice if isinstance(choice, str) else None for port, choice in (adapters or {}).items()},
+        "options": {name: dict(given) for name, given in (options or {}).items()},
+        "ports": prepared.ports,
+    }
     try:
-        return await _execute(prepared, folder, resume=resume, verbose=verbose)
+        run_folder.make(folder)
+        with locked(folder):
+            stored = run_folder.claim(folder, resume=resume)
+            going = Going(folder, facts=facts, stored=stored, allowed=tuple(allow_change))
+            return await _execute(prepared, going, verbose=verbose, stop=stop)
     finally:
         await asyncio.to_thread(prepared.wiring.close)
 
 
-async def _execute(prepared: Prepared, folder: Path, *, resume: str, verbose: bool) -> RunResult:
-    experiment, workflow = prepared.experiment, prepared.workflow
+async def _execute(prepared: Prepared, going: "Going", *, verbose: bool, stop: Stop | None) -> RunResult:
+    experiment, workflow, folder = prepared.experiment, prepared.workflow, going.folder
     needed = tuple(port.port_name for port in (*required_ports(workflow), *optional_ports(workflow)))
     ports = prepared.wiring.ports((*needed, "metrics_store"))
-    run_folder.claim(folder, resume=resume)
-    run_folder.write_inputs(folder, experiment, origins=prepared.origins)
+    training, store = ports.get(TrainingClient.port_name), ports["metrics_store"]
+    assert training is None or isinstance(training, TrainingClient)
+    assert isinstance(store, MetricsStore)
+    facts = {**going.facts, "environment": await asyncio.to_thread(environment, training)}
+    history = going.history(facts, experiment)
+    if going.stored is None or going.changed:
+        run_folder.write_inputs(folder, experiment, origins=prepared.origins)
+    run_folder.reopen(folder)
     run = Run(
         run_id=folder.name,
         recipe=experiment.id,
@@ -198,23 +244,54 @@ async def _execute(prepared: Prepared, folder: Path, *, resume: str, verbose: bo
         config=experiment.config or {},
         run_dir=folder,
     )
+    journal = Journal(run_id=run.run_id, run_dir=folder, store=store)
+    journal.note("start", at=run.started_at.isoformat(), **facts)
     # A bus of its own: runs that go on beside each other, even under one name, never share a file.
     bus = Bus()
-    watchers = [Jsonl(folder / "events.jsonl"), *([Console()] if verbose else [])]
+    watchers = [Jsonl(folder / "events.jsonl"), RunRecorder(folder), *([Console()] if verbose else [])]
     for number, watcher in enumerate(watchers):
         bus.attach(f"watcher-{number}", "*", watcher)
     bus.attach("process", "*", _pass_on)
     try:
-        result = await execute(workflow, run, ports=ports, telemetry=bus)
+        result = await execute(workflow, run, ports=ports, telemetry=bus, journal=journal, history=history, stop=stop)
         run_folder.write_summary(folder, result)
         return result
     except BaseException as error:
-        interrupted = isinstance(error, (asyncio.CancelledError, KeyboardInterrupt))
+        interrupted = isinstance(error, (asyncio.CancelledError, KeyboardInterrupt, RunStopped))
         run_folder.write_failure(folder, run, error, status="interrupted" if interrupted else "failed")
         raise
     finally:
         for watcher in watchers:
             watcher.close()
+
+
+@dataclass(kw_only=True)
+class Going:
+    """A run that is about to begin or to go on in its folder.
+
+    facts: its manifest, adapters and options. stored: the experiment of the run that is there; None for a fresh one.
+    """
+
+    folder: Path = field(kw_only=False)
+    facts: Mapping[str, Any]
+    stored: Experiment | None
+    allowed: tuple[str, ...]
+    changed: bool = False
+
+    def history(self, facts: Mapping[str, Any], experiment: Experiment) -> History | None:
+        """Where to go on; None to begin.
+
+        Raises:
+            ResumeError: if something is different from when the run began, and that was not allowed.
+        """
+        if self.stored is None:
+            return None
+        history = read_history(self.folder)
+        before = facts_of(history.facts, self.stored) if history.facts else facts_of(facts, self.stored)
+        now = facts_of(facts, experiment)
+        self.changed = require_unchanged(before, now, stored=self.stored, given=experiment, allowed=self.allowed)
+        repair(self.folder)
+        return history
 
 
 def _pass_on(event: Event) -> None:
@@ -227,8 +304,47 @@ def run(
     config: Mapping[str, object] | Sequence[Layer] | None = None,
     **options: Any,
 ) -> "RunResult | Prepared":
-    """`arun`, from ordinary code; it also works where an event loop is running already (a notebook)."""
-    return block_on(arun(recipe_or_workflow, config, **options))
+    """`arun`, from ordinary code; it also works where an event loop is running already (a notebook).
+
+    In a program's main thread, the first Ctrl-C or SIGTERM lets the run write a checkpoint and stop, the second
+    stops it at once.
+
+    Raises:
+        Interrupted: a KeyboardInterrupt that knows the signal, when the run was stopped by one and can be continued.
+    """
+    stop = options.pop("stop", None) or Stop()
+    with stopped_by_signals(stop) as heard:
+        try:
+            return block_on(arun(recipe_or_workflow, config, stop=stop, **options))
+        except RunStopped as stopped:
+            raise Interrupted(str(stopped), signum=heard.signum) from stopped
+
+
+def resume(run_dir: Path | str, *, allow_change: Iterable[str] = (), **options: Any) -> "RunResult | Prepared":
+    """Continue the unfinished run of a folder, as it was started.
+
+    options: as for `run`, to give again what a file cannot keep: adapters that were objects.
+
+    Raises:
+        ResumeError: if there is nothing to continue, or something is different from when the run began.
+    """
+    folder = Path(run_dir).expanduser()
+    file = folder / "experiment.json"
+    if not file.is_file():
+        raise ResumeError.of("is no run folder: it has no experiment.json", where=str(run_dir))
+    facts = read_history(folder).facts
+    adapters: dict[str, Any] = {**facts.get("adapters", {}), **options.pop("adapters", {})}
+    objects = sorted(port for port, choice in adapters.items() if choice is None)
+    if objects:
+        raise ResumeError.of(
+            "the run was started with an adapter object, which its folder cannot hold",
+            where=str(run_dir),
+            given=", ".join(objects),
+            fix="Continue it from Python: crucible.resume(run_dir, adapters={...})",
+        )
+    given: dict[str, Any] = {"manifest": facts.get("manifest"), "options": facts.get("options"), **options}
+    experiment = from_json(file.read_bytes())
+    return run(experiment, adapters=adapters, run_dir=folder, resume="must", allow_change=allow_change, **given)
 
 
 def train(
@@ -253,7 +369,7 @@ def eval(  # noqa: A001  (the facade's fixed name; nobody means the builtin here
     recipe = name if isinstance(name, Recipe) else describe(name)
     if recipe.evaluation is None:
         raise UnsupportedError.of(f"the recipe {recipe.name} has no evaluation of its own")
-    built = recipe.configure(*_layers(config))
+    built = configure(recipe, config)
     workflow = recipe.evaluation(built.value, checkpoint)
     experiment = lower(workflow, id=f"{recipe.name}-evaluation", config=built.to_json())
     return run(experiment, **options)
@@ -307,6 +423,7 @@ __all__ = [
     "fresh_folder",
     "prepare",
     "recipes",
+    "resume",
     "run",
     "run_spec",
     "train",

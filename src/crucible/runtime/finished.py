@@ -30,12 +30,20 @@ class FinishedRun:
 
     @property
     def sampler_path(self) -> str:
-        """The final weights for sampling.
+        """The final weights; of a run that was interrupted, those of its latest checkpoint.
 
         Raises:
             CheckpointError: if the run saved none.
         """
-        return self._last("sampler_path", "finished weights", fix="Let it finish")
+        return self._last("state_path" if self.weights_note else "sampler_path")
+
+    @property
+    def weights_note(self) -> str:
+        """What to tell of the weights at `sampler_path`: of which step they are, if not of the run's end."""
+        if any("sampler_path" in record for record in self.checkpoints):
+            return ""
+        steps = [record.get("step") for record in self.checkpoints if "state_path" in record]
+        return f"this run has not finished; these are its weights after step {steps[-1]}" if steps else ""
 
     @property
     def state_path(self) -> str:
@@ -44,13 +52,15 @@ class FinishedRun:
         Raises:
             CheckpointError: if the run saved none.
         """
-        return self._last("state_path", "checkpoint", fix="Let it finish, or set save_every")
+        return self._last("state_path")
 
-    def _last(self, key: str, what: str, *, fix: str) -> str:
+    def _last(self, key: str) -> str:
         for record in reversed(self.checkpoints):
             if key in record:
                 return self._as_it_is_now(str(record[key]))
-        raise CheckpointError.of(f"this run has saved no {what}", where=str(self.run_dir), fix=fix)
+        raise CheckpointError.of(
+            "this run has saved no weights", where=str(self.run_dir), fix="Let it finish, or set save_every"
+        )
 
     def _as_it_is_now(self, path: str) -> str:
         """The same weights from this working folder, also when the run's folder was moved since."""

@@ -20,6 +20,9 @@ DEFAULT_PORTS: Mapping[str, str] = {
     "blob_store": "local",
     "hub_client": "hf",
     "metrics_store": "jsonl",
+    "llm_client": "noop",
+    "embedding_client": "noop",
+    "vector_store": "noop",
 }
 
 

@@ -7,38 +7,33 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from crucible.errors import ConfigError, UnsupportedError
+from crucible.errors import ConfigError, ResumeError
 from crucible.framework import Run, RunResult, write_atomically
-from crucible.ir import Experiment, to_json
+from crucible.ir import Experiment, from_json, to_json
+from crucible.runtime.run_lock import is_running as is_running
 
 RESUME_MODES = ("auto", "never", "must")
 
 
-_INPUTS = ("experiment.json", "config.json", "summary.json", "error.txt", "events.jsonl")
+_INPUTS = (
+    "experiment.json",
+    "config.json",
+    "summary.json",
+    "error.txt",
+    "events.jsonl",
+    "journal.jsonl",
+    "run.lock",
+    "trace.json",
+)
+_ENDED = ("summary.json", "error.txt")
 
 
-def claim(run_dir: Path, *, resume: str) -> None:
-    """Make the folder, or refuse one that holds a run already: nothing that was computed is overwritten.
-
-    A run that ended before it computed anything (its data or its model was wrong) makes room for the next one.
+def make(run_dir: Path) -> None:
+    """Make the folder if it is not there, and see that it can be written to.
 
     Raises:
-        ConfigError: if the folder holds a run, is a file, or cannot be written to.
-        UnsupportedError: for `resume="must"`: resuming is not there yet.
+        ConfigError: if it is a file, or cannot be made or written to.
     """
-    if resume not in RESUME_MODES:
-        raise ConfigError.of(f"resume must be one of {', '.join(RESUME_MODES)}", where="resume", given=resume)
-    if resume == "must":
-        raise UnsupportedError.of("runs cannot be resumed in this version", where=str(run_dir))
-    if _computed_nothing(run_dir):
-        for name in _INPUTS:
-            (run_dir / name).unlink(missing_ok=True)
-    if (run_dir / "experiment.json").exists():
-        raise ConfigError.of(
-            "this folder already holds a run, which is left as it is",
-            where=str(run_dir),
-            fix="Give another --run-dir, or delete this one",
-        )
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -47,14 +42,55 @@ def claim(run_dir: Path, *, resume: str) -> None:
         raise ConfigError.of("the folder cannot be written to", where=str(run_dir))
 
 
-def _computed_nothing(run_dir: Path) -> bool:
+def claim(run_dir: Path, *, resume: str) -> Experiment | None:
+    """The experiment of the unfinished run that the folder holds and that is to be continued; None for a fresh run.
+
+    Nothing that was computed is overwritten: a finished run is refused, and with `resume="never"` any run is. A run
+    that ended before it computed anything (its data or its model was wrong) makes room for the next one.
+
+    Raises:
+        ConfigError: if the folder holds a run that is not to be continued.
+        ResumeError: for `resume="must"`, if there is none to continue.
+        SpecError: if the run's `experiment.json` is damaged.
+    """
+    file = run_dir / "experiment.json"
+    if resume != "must" and _computed_nothing(run_dir):
+        for name in set(_INPUTS) - {"run.lock"}:
+            (run_dir / name).unlink(missing_ok=True)
+    if not file.exists():
+        if resume == "must":
+            raise ResumeError.of("this folder holds no run to continue", where=str(run_dir))
+        return None
+    if _status(run_dir) == "completed":
+        what, fix = "this folder holds a run that is complete", "Give another --run-dir, or delete this one"
+        raise (ResumeError if resume == "must" else ConfigError).of(what, where=str(run_dir), fix=fix)
+    if resume == "never":
+        fix = "Continue it with --resume auto, give another --run-dir, or delete this one"
+        raise ConfigError.of("this folder already holds a run", where=str(run_dir), fix=fix)
+    return from_json(file.read_bytes())
+
+
+def require_mode(resume: str) -> None:
+    """Raise ConfigError unless it is one of `RESUME_MODES`."""
+    if resume not in RESUME_MODES:
+        raise ConfigError.of(f"resume must be one of {', '.join(RESUME_MODES)}", where="resume", given=resume)
+
+
+def reopen(run_dir: Path) -> None:
+    """Take away what said how the run had ended: it goes on."""
+    for name in _ENDED:
+        (run_dir / name).unlink(missing_ok=True)
+
+
+def _status(run_dir: Path) -> str:
     try:
-        ended = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))["status"] in (
-            "failed",
-            "interrupted",
-        )
+        return str(json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))["status"])
     except (OSError, ValueError, KeyError, TypeError):
-        return False
+        return ""
+
+
+def _computed_nothing(run_dir: Path) -> bool:
+    ended = _status(run_dir) in ("failed", "interrupted")
     return ended and {path.name for path in run_dir.iterdir()} <= set(_INPUTS)
 
 

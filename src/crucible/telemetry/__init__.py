@@ -1,6 +1,7 @@
 """How does anyone hear what a run is doing? Events, and handlers attached to them by name or prefix.
 
-The handlers are `crucible.telemetry.console.Console` and `crucible.telemetry.jsonl.Jsonl`.
+The handlers are `console.Console` and `jsonl.Jsonl`, and those that `handlers.open_handler` opens by name:
+Prometheus, OpenTelemetry, a timeline for Perfetto, and percentiles of durations.
 """
 
 from crucible.telemetry.bus import Bus as Bus

@@ -11,9 +11,12 @@ from crucible.testing.fakes import (
     FakeBackend,
     FakeBlobStore,
     FakeDatasetStore,
+    FakeEmbeddingClient,
     FakeHubClient,
+    FakeLLMClient,
     FakeMetricsStore,
     FakeTokenizerStore,
+    FakeVectorStore,
 )
 
 
@@ -38,6 +41,9 @@ def run_noop(
         "blob_store": FakeBlobStore(),
         "hub_client": FakeHubClient(),
         "metrics_store": FakeMetricsStore(),
+        "llm_client": FakeLLMClient(),
+        "embedding_client": FakeEmbeddingClient(),
+        "vector_store": FakeVectorStore(),
     }
     run = Run(run_id="noop", recipe=recipe.name, workflow=workflow.name, config=built.to_json())
     try:

@@ -1,12 +1,14 @@
 """How do a run's metrics live in a file? `JsonlMetricsStore`: one line per row, in one write."""
 
-import json
-import math
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from crucible.adapters.metrics.line import line_of, row_of
+from crucible.adapters.metrics.place import run_folder
 from crucible.errors import PortError
 from crucible.ports.metrics_store import MetricsRow, MetricsStore
 
@@ -18,71 +20,95 @@ class JsonlMetricsStore(MetricsStore):
 
     folder: a run's own folder (its name is the run's id), or a folder of such folders.
 
-    A row is one appending write, so it survives the process; `flush` makes it survive the power too. JSON has no
-    NaN or infinity: they are the texts "NaN", "Infinity", "-Infinity". A last line that a kill cut short is no row;
-    the next row takes its place.
+    A run has one writing process at a time; within it, threads may share the store. A row is one appending write,
+    so it survives the process; `flush` makes it survive the power too. JSON has no NaN or infinity: they are the
+    texts "NaN", "Infinity", "-Infinity". A last line that a kill cut short is no row; the next row takes its place.
     """
 
     adapter_name: ClassVar[str] = "jsonl"
 
     def __init__(self, folder: Path | str) -> None:
         self._folder = Path(folder).absolute()
+        self._lock = threading.RLock()
         self._open: dict[str, int] = {}
 
     def record(self, run_id: str, step: int, values: Mapping[str, float]) -> None:
-        if step < 0 or not values or "step" in values:
-            raise ValueError(f"a row has a step from 0, and values not named `step`; got step {step}, {[*values]}")
-        row = {"step": int(step), **{name: _to_json(float(values[name])) for name in sorted(values)}}
-        line = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode()
-        if os.write(self._file(run_id), line) != len(line):
-            raise self._failure(f"{self._path(run_id)}: the disk took only a part of a row")
+        line = f"{line_of(MetricsRow.of(step, values))}\n".encode()
+        with self._disk(run_id, f"the row of step {step} was not recorded"):
+            file = self._file(run_id)
+            written = os.write(file, line)
+            if written != len(line):
+                os.ftruncate(file, os.fstat(file).st_size - written)
+                raise OSError("the disk took only a part of it")
 
     def flush(self, run_id: str) -> None:
-        if run_id in self._open:
-            os.fsync(self._open[run_id])
+        with self._disk(run_id, "the rows may not survive a power loss"):
+            if run_id in self._open:
+                os.fsync(self._open[run_id])
 
-    def read(self, run_id: str) -> list[MetricsRow]:
-        path = self._path(run_id)
-        data = path.read_bytes() if path.is_file() else b""
-        complete = data[: data.rfind(b"\n") + 1]
-        return [
-            self._row(line, where=f"{path}:{number}") for number, line in enumerate(complete.split(b"\n")[:-1], start=1)
-        ]
+    def read(self, run_id: str, *, first: int = 0, last: int | None = None) -> list[MetricsRow]:
+        rows = [self._row(run_id, number, line) for number, line in enumerate(self._lines(run_id), start=1)]
+        return [row for row in rows if first <= row.step and (last is None or row.step <= last)]
+
+    def truncate(self, run_id: str, rows: int) -> None:
+        if rows < 0:
+            raise ValueError(f"a run keeps 0 rows or more; got {rows}")
+        with self._disk(run_id, f"the rows after the first {rows} were not dropped"):
+            lines = self._lines(run_id)
+            if rows > len(lines):
+                raise self._failure(f"{self.path(run_id)} has {len(lines)} rows; it cannot keep the first {rows}")
+            file = self._file(run_id)
+            os.ftruncate(file, sum(len(line) + 1 for line in lines[:rows]))
+            os.fsync(file)
 
     def close(self) -> None:
-        while self._open:
-            os.close(self._open.popitem()[1])
+        with self._lock:
+            while self._open:
+                os.close(self._open.popitem()[1])
 
-    def _path(self, run_id: str) -> Path:
-        if run_id in ("", ".", "..") or "/" in run_id or "\0" in run_id:
-            raise ValueError(f"a run's id is a plain file name; got {run_id!r}")
-        own = run_id == self._folder.name
-        return self._folder / FILE_NAME if own else self._folder / run_id / FILE_NAME
+    def path(self, run_id: str) -> Path:
+        """The run's file.
+
+        Raises:
+            ValueError: if the id is no plain file name.
+        """
+        return run_folder(self._folder, run_id) / FILE_NAME
+
+    def _lines(self, run_id: str) -> list[bytes]:
+        """The whole lines, without their ends."""
+        with self._disk(run_id, "the rows could not be read"):
+            path = self.path(run_id)
+            return (path.read_bytes() if path.is_file() else b"").split(b"\n")[:-1]
 
     def _file(self, run_id: str) -> int:
-        """The descriptor that appends to the run's file; it ends with a whole line."""
+        """The descriptor that appends to the run's file: it ends with a whole line, and its name is on the disk."""
         if run_id not in self._open:
-            path = self._path(run_id)
+            path = self.path(run_id)
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.exists():
                 os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
-            self._open[run_id] = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            self._open[run_id] = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
         return self._open[run_id]
 
-    def _row(self, line: bytes, *, where: str) -> MetricsRow:
+    def _row(self, run_id: str, number: int, line: bytes) -> MetricsRow:
         try:
-            row: dict[str, Any] = json.loads(line)
-            return MetricsRow(step=int(row.pop("step")), values={name: float(value) for name, value in row.items()})
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise self._failure(f"{where}: this line is damaged") from error
+            return row_of(line)
+        except ValueError as error:
+            raise self._failure(f"{self.path(run_id)}:{number}: this line is damaged") from error
 
     def _failure(self, message: str) -> PortError:
         return PortError(message, port=self.port_name, adapter=self.adapter_name)
 
-
-def _to_json(value: float) -> float | str:
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "Infinity" if value > 0 else "-Infinity"
-    return value
+    @contextmanager
+    def _disk(self, run_id: str, loss: str) -> Generator[None]:
+        """One thread at a time; says what was lost when the disk refuses."""
+        try:
+            with self._lock:
+                yield
+        except OSError as error:
+            raise self._failure(f"{self.path(run_id)}: {loss}: {error.strerror or error}") from error

@@ -38,6 +38,9 @@ class TorchTrainingClient(TrainingClient):
     def capabilities(self) -> TrainingCapabilities:
         return TrainingCapabilities(losses=frozenset(LOSSES))
 
+    def environment(self) -> Mapping[str, str]:
+        return self._engine.submit(lambda room: room.environment()).result()
+
     def estimate(self, config: SessionConfig, workload: Workload) -> Estimate:
         return self._engine.estimate(config, workload)
 
@@ -78,15 +81,26 @@ class TorchTrainingClient(TrainingClient):
     def optim_step(self, session: TrainingSession, params: AdamParams) -> Future[OptimStepOutput]:
         return self._engine.submit(lambda room: room.trainer.optim_step(session, params))
 
-    def save_checkpoint(self, session: TrainingSession, name: str, *, optimizer: bool = True) -> Future[SavedWeights]:
-        return self._engine.submit(lambda room: room.trainer.save(session, name, kind="weights", optimizer=optimizer))
-
-    def load_checkpoint(self, session: TrainingSession, path: str, *, optimizer: bool = True) -> Future[None]:
-        return self._engine.submit(lambda room: room.trainer.load(session, path, optimizer=optimizer))
-
-    def save_weights_for_sampler(self, session: TrainingSession, name: str) -> Future[SavedWeights]:
+    def save_checkpoint(
+        self, session: TrainingSession, name: str, *, optimizer: bool = True, overwrite: bool = False
+    ) -> Future[SavedWeights]:
         return self._engine.submit(
-            lambda room: room.trainer.save(session, name, kind="sampler_weights", optimizer=False)
+            lambda room: room.trainer.save(session, name, kind="weights", optimizer=optimizer, overwrite=overwrite)
+        )
+
+    def load_checkpoint(
+        self, session: TrainingSession, path: str, *, optimizer: bool = True, digest: str = ""
+    ) -> Future[None]:
+        return self._engine.submit(lambda room: room.trainer.load(session, path, optimizer=optimizer, digest=digest))
+
+    def delete_checkpoint(self, path: str) -> Future[None]:
+        return self._engine.submit(lambda room: room.trainer.delete(path))
+
+    def save_weights_for_sampler(
+        self, session: TrainingSession, name: str, *, overwrite: bool = False
+    ) -> Future[SavedWeights]:
+        return self._engine.submit(
+            lambda room: room.trainer.save(session, name, kind="sampler_weights", optimizer=False, overwrite=overwrite)
         )
 
     def close_session(self, session: TrainingSession) -> Future[None]:

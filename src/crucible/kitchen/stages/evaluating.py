@@ -88,7 +88,8 @@ class ShowSample(Stage):
             return
         asked, reference = shown
         sampling, training = ctx.port(SamplingClient), ctx.port(TrainingClient)
-        weights = await training.save_weights_for_sampler(ctx.read(self.session), f"sample-{self.label}")
+        name = f"sample-{self.label}"
+        weights = await training.save_weights_for_sampler(ctx.read(self.session), name, overwrite=True)
         opened = await sampling.start_session(model_path=weights.path)
         prompt = heldout.renderer.build_generation_prompt(asked)
         params = SamplingParams(max_tokens=self.max_tokens, temperature=0.0, stop=heldout.renderer.stop_sequences)

@@ -6,7 +6,7 @@ from typing import ClassVar
 from crucible.errors import Problem
 from crucible.framework import Reads, Stage, StageContext, Updates, Writes
 from crucible.kitchen.slots import Totals
-from crucible.ports import DatasetStore, Tokenizer, TrainingClient
+from crucible.ports import DatasetStore, Tokenizer, TokenizerStore, TrainingClient
 from crucible.ports.dataset_store import RowSet
 from crucible.ports.training_client import SessionConfig, TrainingSession
 from crucible.train.data import SupervisedDataset, require_trainable, split_rows
@@ -100,6 +100,10 @@ class InitSession(Stage):
         ctx.write(self.step, 0)
         ctx.write(self.totals, Totals())
 
+    async def release(self, ctx: StageContext) -> None:
+        if ctx.has(self.session):
+            await ctx.port(TrainingClient).close_session(ctx.read(self.session))
+
 
 class LoadWeights(Stage):
     """Replace the session's adapter by a saved one; the optimizer starts afresh."""
@@ -113,14 +117,14 @@ class LoadWeights(Stage):
 
 
 class InitTokenizer(Stage):
-    """Take the tokenizer of the session's base model."""
+    """Load the base model's tokenizer. It follows from the model's name alone, so that a continued run has the same."""
 
-    ports: ClassVar = (TrainingClient,)
-    session: Reads[TrainingSession]
+    ports: ClassVar = (TokenizerStore,)
+    model: str
     tokenizer: Writes[Tokenizer]
 
     async def execute(self, ctx: StageContext) -> None:
-        ctx.write(self.tokenizer, ctx.port(TrainingClient).get_tokenizer(ctx.read(self.session)))
+        ctx.write(self.tokenizer, ctx.port(TokenizerStore).load(self.model))
 
 
 class BuildSupervisedDataset(Stage):

@@ -21,7 +21,7 @@ class ForwardBackward(Stage):
     """Submit the batch; nothing is awaited. A batch whose every row was dropped submits nothing."""
 
     ports: ClassVar = (TrainingClient,)
-    session: Reads[TrainingSession]
+    session: Updates[TrainingSession]
     batch: Reads[RenderedBatch]
     into: Writes[Future[ForwardBackwardOutput]]
     loss_fn: str = "cross_entropy"
@@ -43,7 +43,7 @@ class OptimStep(Stage):
     """
 
     ports: ClassVar = (TrainingClient,)
-    session: Reads[TrainingSession]
+    session: Updates[TrainingSession]
     batch: Reads[RenderedBatch]
     start: Reads[StepStart]
     into: Writes[Future[OptimStepOutput]]

@@ -136,7 +136,7 @@ def prepare(settings: SupervisedSettings, *, load: LoadDataset, row_format: str)
             lora_alpha=settings.lora_alpha,
             seed=settings.seed,
         ),
-        InitTokenizer("init_tokenizer", session=s.SESSION, tokenizer=s.TOKENIZER),
+        InitTokenizer("init_tokenizer", model=settings.model, tokenizer=s.TOKENIZER),
         BuildSupervisedDataset(
             "build_dataset",
             rows=s.TRAIN_ROWS,
@@ -188,7 +188,7 @@ def _now_and_then(settings: SupervisedSettings, evaluate: "_EvaluateAt") -> list
     """Checkpoints and evaluations, on the submitting side: they see this step's update and no later one."""
     nodes: list[Node] = []
     if settings.save_every:
-        save = SaveCheckpoint("save_checkpoint", session=s.SESSION, step=s.STEP, epoch=s.EPOCH)
+        save = SaveCheckpoint("save_checkpoint", step=s.STEP, epoch=s.EPOCH)
         nodes.append(When(Every(settings.save_every, of=s.STEP), [save]))
     if settings.eval_every:
         nodes.append(When(Every(settings.eval_every, of=s.STEP), [evaluate("evaluate", "during")]))

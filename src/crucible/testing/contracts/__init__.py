@@ -28,8 +28,10 @@ import pytest
 _SUITES = (
     "blob_store",
     "dataset_store",
+    "embedding_client",
     "futures",
     "hub_client",
+    "llm_client",
     "metrics_store",
     "sampling_client",
     "sequences",
@@ -38,6 +40,7 @@ _SUITES = (
     "training_client",
     "training_scores",
     "training_updates",
+    "vector_store",
 )
 pytest.register_assert_rewrite(*(f"{__name__}.{suite}" for suite in _SUITES))  # failures show their values
 
@@ -45,20 +48,26 @@ pytest.register_assert_rewrite(*(f"{__name__}.{suite}" for suite in _SUITES))  #
 
 from crucible.testing.contracts.blob_store import BlobStoreContract as BlobStoreContract  # noqa: E402  (asserts are rewritten first)
 from crucible.testing.contracts.dataset_store import DatasetStoreContract as DatasetStoreContract  # noqa: E402  (asserts are rewritten first)
+from crucible.testing.contracts.embedding_client import EmbeddingClientContract as EmbeddingClientContract  # noqa: E402  (asserts are rewritten first)
 from crucible.testing.contracts.hub_client import HubClientContract as HubClientContract  # noqa: E402  (asserts are rewritten first)
+from crucible.testing.contracts.llm_client import LLMClientContract as LLMClientContract  # noqa: E402  (asserts are rewritten first)
 from crucible.testing.contracts.metrics_store import MetricsStoreContract as MetricsStoreContract  # noqa: E402  (asserts are rewritten first)
 from crucible.testing.contracts.sampling_client import SamplingClientContract as SamplingClientContract  # noqa: E402  (asserts are rewritten first)
 from crucible.testing.contracts.tokenizer import TokenizerContract as TokenizerContract  # noqa: E402  (asserts are rewritten first)
 from crucible.testing.contracts.tokenizer import TokenizerStoreContract as TokenizerStoreContract  # noqa: E402  (asserts are rewritten first)
 from crucible.testing.contracts.training_client import TrainingClientContract as TrainingClientContract  # noqa: E402  (asserts are rewritten first)
+from crucible.testing.contracts.vector_store import VectorStoreContract as VectorStoreContract  # noqa: E402  (asserts are rewritten first)
 
 __all__ = [
     "BlobStoreContract",
     "DatasetStoreContract",
+    "EmbeddingClientContract",
     "HubClientContract",
+    "LLMClientContract",
     "MetricsStoreContract",
     "SamplingClientContract",
     "TokenizerContract",
     "TokenizerStoreContract",
     "TrainingClientContract",
+    "VectorStoreContract",
 ]

@@ -100,6 +100,54 @@ class TrainingCheckpoints(TrainingUpdates):
         client.load_checkpoint(session, saved.path).result(WAIT)
         self.assert_same(before, client.forward(session, datums).result(WAIT))
 
+    def test_a_name_that_may_be_overwritten_names_what_was_saved_last(
+        self, client: TrainingClient, session: TrainingSession, datums: list[Datum]
+    ) -> None:
+        client.save_checkpoint(session, "one").result(WAIT)
+        client.save_weights_for_sampler(session, "two").result(WAIT)
+        self.train(client, session, datums)
+        trained = client.forward(session, datums).result(WAIT)
+        saved = client.save_checkpoint(session, "one", overwrite=True).result(WAIT)
+        client.save_weights_for_sampler(session, "two", overwrite=True).result(WAIT)
+        self.train(client, session, datums)
+        client.load_checkpoint(session, saved.path).result(WAIT)
+        self.assert_same(trained, client.forward(session, datums).result(WAIT))
+
+    def test_a_digest_tells_one_content_from_another(
+        self, client: TrainingClient, session: TrainingSession, datums: list[Datum], not_exercised: NotExercised
+    ) -> None:
+        first = client.save_checkpoint(session, "one").result(WAIT)
+        if not first.digest:
+            not_exercised("loading by digest: this backend has none")
+            return
+        self.train(client, session, datums)
+        second = client.save_checkpoint(session, "one", overwrite=True).result(WAIT)
+        assert second.digest != first.digest
+        loading = client.load_checkpoint(session, second.path, digest=first.digest)
+        with pytest.raises(CheckpointError):
+            loading.result(WAIT)
+        client.load_checkpoint(session, second.path, digest=second.digest).result(WAIT)
+
+    def test_a_deleted_checkpoint_is_gone_and_may_be_deleted_again(
+        self, client: TrainingClient, session: TrainingSession
+    ) -> None:
+        saved, kept = (client.save_checkpoint(session, name).result(WAIT) for name in ("one", "two"))
+        sampler = client.save_weights_for_sampler(session, "one").result(WAIT)
+        for _ in range(2):
+            for path in (saved.path, sampler.path):
+                client.delete_checkpoint(path).result(WAIT)
+        loading = client.load_checkpoint(session, saved.path)
+        with pytest.raises(CheckpointError):
+            loading.result(WAIT)
+        client.load_checkpoint(session, kept.path).result(WAIT)
+        client.save_checkpoint(session, "one").result(WAIT)
+
+    def test_a_session_says_what_it_was_started_with(
+        self, client: TrainingClient, config: SessionConfig, session: TrainingSession
+    ) -> None:
+        assert session.config == config
+        assert all(isinstance(value, str) for value in client.environment().values())
+
     def test_a_missing_checkpoint_is_refused_and_changes_nothing(
         self, client: TrainingClient, session: TrainingSession, datums: list[Datum], tmp_path: Path
     ) -> None:

@@ -109,22 +109,32 @@ class FakeTrainingClient(TrainingClient):
     def optim_step(self, session: TrainingSession, params: AdamParams) -> Future[OptimStepOutput]:
         return self._queue.submit(lambda: self._step(self._adapter(session), params))
 
-    def save_checkpoint(self, session: TrainingSession, name: str, *, optimizer: bool = True) -> Future[SavedWeights]:
+    def save_checkpoint(
+        self, session: TrainingSession, name: str, *, optimizer: bool = True, overwrite: bool = False
+    ) -> Future[SavedWeights]:
         def call() -> SavedWeights:
             weights = self._adapter(session).weights
             kept = weights if optimizer else replace(weights, optimizer_steps=None)
-            return SavedWeights(path=self._shelf.save(kept, kind="weights", name=name), kind="weights")
+            path = self._shelf.save(kept, kind="weights", name=name, overwrite=overwrite)
+            return SavedWeights(path=path, kind="weights", digest=kept.digest)
 
         return self._queue.submit(call)
 
-    def load_checkpoint(self, session: TrainingSession, path: str, *, optimizer: bool = True) -> Future[None]:
-        return self._queue.submit(lambda: self._load(self._adapter(session), path, optimizer))
+    def load_checkpoint(
+        self, session: TrainingSession, path: str, *, optimizer: bool = True, digest: str = ""
+    ) -> Future[None]:
+        return self._queue.submit(lambda: self._load(self._adapter(session), path, optimizer, digest))
 
-    def save_weights_for_sampler(self, session: TrainingSession, name: str) -> Future[SavedWeights]:
+    def delete_checkpoint(self, path: str) -> Future[None]:
+        return self._queue.submit(lambda: self._shelf.delete(path))
+
+    def save_weights_for_sampler(
+        self, session: TrainingSession, name: str, *, overwrite: bool = False
+    ) -> Future[SavedWeights]:
         def call() -> SavedWeights:
             weights = replace(self._adapter(session).weights, optimizer_steps=None)
-            path = self._shelf.save(weights, kind="sampler_weights", name=name)
-            return SavedWeights(path=path, kind="sampler_weights")
+            path = self._shelf.save(weights, kind="sampler_weights", name=name, overwrite=overwrite)
+            return SavedWeights(path=path, kind="sampler_weights", digest=weights.digest)
 
         return self._queue.submit(call)
 
@@ -140,9 +150,7 @@ class FakeTrainingClient(TrainingClient):
     def _start(self, config: SessionConfig) -> TrainingSession:
         if not config.model.strip():
             raise ModelError.of("there is no model without a name", given=repr(config.model))
-        session = TrainingSession(
-            session_id=f"fake-{next(self._numbers)}", model=config.model, lora_rank=config.lora_rank
-        )
+        session = TrainingSession(session_id=f"fake-{next(self._numbers)}", config=config)
         self._adapters[session.session_id] = _Adapter(FakeWeights(model=config.model, lora_rank=config.lora_rank))
         return session
 
@@ -204,8 +212,10 @@ class FakeTrainingClient(TrainingClient):
         norm, adapter.gradient = abs(adapter.gradient), 0.0
         return OptimStepOutput(metrics={"grad_norm": norm})
 
-    def _load(self, adapter: _Adapter, path: str, optimizer: bool) -> None:
+    def _load(self, adapter: _Adapter, path: str, optimizer: bool, digest: str) -> None:
         weights = self._shelf.load(path)
+        if digest not in ("", weights.digest):
+            raise CheckpointError.of("this checkpoint's content is not what was saved", given=path)
         here = adapter.weights
         if (weights.model, weights.lora_rank) != (here.model, here.lora_rank):
             raise CheckpointError.of(

@@ -3,8 +3,10 @@
 The weights are a count of updates: enough to tell a snapshot from what training did afterwards.
 """
 
+import hashlib
 import json
 import os
+import shutil
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +25,11 @@ class FakeWeights:
     updates: int = 0
     optimizer_steps: int | None = 0
 
+    @property
+    def digest(self) -> str:
+        """A hash of all of it."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
 
 class WeightsShelf:
     """Saved weights by path: in memory, or one folder each below `checkpoint_dir`.
@@ -34,8 +41,8 @@ class WeightsShelf:
         self._dir = checkpoint_dir
         self._memory: dict[str, FakeWeights] = {}
 
-    def save(self, weights: FakeWeights, *, kind: str, name: str) -> str:
-        """Save under a fresh name; returns the path that loads it.
+    def save(self, weights: FakeWeights, *, kind: str, name: str, overwrite: bool = False) -> str:
+        """Save under a name, a fresh one unless it may be overwritten; returns the path that loads it.
 
         Raises:
             CheckpointError: if the name is not a plain file name, or is taken.
@@ -44,11 +51,18 @@ class WeightsShelf:
             raise CheckpointError.of("a checkpoint's name is a plain file name", given=repr(name))
         if self._dir is None:
             path = f"memory:{kind}/{name}"
-            if path in self._memory:
+            if path in self._memory and not overwrite:
                 raise _taken(path)
             self._memory[path] = weights
             return path
+        if overwrite:
+            shutil.rmtree(self._dir / kind / name, ignore_errors=True)
         return str(_write_folder(self._dir / kind / name, weights))
+
+    def delete(self, path: str) -> None:
+        """Forget what is saved at `path`, if anything is."""
+        if self._memory.pop(path, None) is None and (Path(path) / FILE_NAME).is_file():
+            shutil.rmtree(path)
 
     def load(self, path: str) -> FakeWeights:
         """The weights saved at `path`.

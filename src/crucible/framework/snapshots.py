@@ -1,0 +1,200 @@
+"""Which durable slots have changed since they were last saved, and when are they written down?"""
+
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from crucible.framework.codec import Codec, Place, codec_named
+from crucible.framework.entries import Artifact, Checkpoint, Request, Result
+from crucible.framework.journal import Journal
+from crucible.framework.point import Saved
+from crucible.framework.position import Position
+from crucible.framework.run import Run
+from crucible.framework.slot import Durable, Slot
+from crucible.framework.state import State
+from crucible.ports import Port
+from crucible.telemetry import Bus
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A checkpoint whose slots are being saved. under: the name that they are saved under."""
+
+    requests: tuple[Request, ...]
+    under: str
+    saving: Mapping[str, tuple[str, Awaitable[Any]]]
+
+    @property
+    def rolling(self) -> bool:
+        """Whether nobody needs it once there is a later one."""
+        return all(request.rolling for request in self.requests)
+
+
+class Snapshots:
+    """Saves the durable slots that have changed, and commits points to the journal."""
+
+    def __init__(
+        self, slots: Mapping[str, Slot[Any]], *, run: Run, ports: Mapping[str, Port], journal: Journal, bus: Bus
+    ) -> None:
+        self._slots, self._run, self._ports, self._journal, self._bus = slots, run, ports, journal, bus
+        self._codecs = {name: _codec(slot) for name, slot in slots.items()}
+        self._costly = frozenset(name for name, codec in self._codecs.items() if not codec.cheap)
+        self._changed: set[str] = set()
+        self._fingerprints: dict[str, str] = {}
+        self._rolling: dict[str, Saved] = {}
+
+    def changed(self, names: Iterable[str]) -> None:
+        """Note that these durable slots may hold something else now."""
+        self._changed.update(names)
+
+    def rebuilt(self, slot: str, value: object) -> None:
+        """Note what a rebuilt slot's value is known by, if it can say so."""
+        fingerprint = fingerprint_of(value)
+        if fingerprint and self._journal.last.fingerprints.get(slot) != fingerprint:
+            self._fingerprints[slot] = fingerprint
+
+    def restored(self, slots: Mapping[str, Saved]) -> None:
+        """Note what the run was continued from."""
+        self._changed.clear()
+        self._rolling = {name: saved for name, saved in slots.items() if saved.rolling}
+
+    def place(self, name: str) -> Place:
+        """Where a checkpoint of this name goes."""
+        return Place(name=name, run_dir=self._run.run_dir, ports=self._ports)
+
+    def begin(
+        self, requests: Iterable[Request], position: Position, state: State, *, late: frozenset[str] = frozenset()
+    ) -> Begun:
+        """Capture the changed slots as they are now, but for the late ones, which `finish` captures.
+
+        A checkpoint that has a line holds all that is costly to save, changed or not: deleting another one cannot
+        take anything from it.
+        """
+        asked = tuple(sorted(requests, key=lambda request: request.rolling))  # a name that stays comes first
+        under = asked[0].name or _slug(position)
+        due = self._changed | (self._costly if any(request.record is not None for request in asked) else set[str]())
+        wanted = [name for name in self._slots if name in due - late and state.has(name)]
+        return Begun(asked, under, {name: self._save(name, state, under) for name in wanted})
+
+    async def finish(
+        self,
+        begun: Begun,
+        position: Position,
+        state: State,
+        *,
+        late: frozenset[str] = frozenset(),
+        pending: Sequence[Sequence[Request]] = (),
+    ) -> None:
+        """Wait until all is saved, then write the checkpoint's lines and the point.
+
+        pending: what was asked for in the enclosing loops' iterations.
+        """
+        saving = dict(begun.saving)
+        for name in sorted(late & self._changed & self._slots.keys()):
+            if state.has(name):
+                saving[name] = self._save(name, state, begun.under)
+        saved = {
+            name: Saved(codec=self._codec_name(name), name=under, data=await data, rolling=begun.rolling)
+            for name, (under, data) in saving.items()
+        }
+        told = self._told(saved)
+        for request in begun.requests:
+            self._record(request, told)
+        self._commit(position, saved, name=begun.under, pending=pending, durable=True)
+        await self._forget_rolling(saved)
+
+    def boundary(self, position: Position, state: State) -> None:
+        """After a node outside of loops: a point, if that costs next to nothing."""
+        if not self._journal.writes or self._changed & self._costly:
+            return
+        saved: dict[str, Saved] = {}
+        for name in [name for name in self._slots if name in self._changed and state.has(name)]:
+            under, data = self._save(name, state, "")
+            saved[name] = Saved(codec=self._codec_name(name), name=under, data=_at_once(data))
+        self._commit(position, saved)
+
+    async def load(self, slots: Mapping[str, Saved], wanted: Iterable[str], state: State) -> None:
+        """Put saved values into the state.
+
+        Raises:
+            CheckpointError: if one is missing or damaged.
+        """
+        for name in wanted:
+            saved = slots[name]
+            value = await self._codecs[name].load(self._slots[name], saved.data, self.place(saved.name))
+            state.put(name, value)
+
+    def _save(self, name: str, state: State, checkpoint: str) -> tuple[str, Awaitable[Any]]:
+        self._changed.discard(name)
+        several = len(self._costly) > 1 and name in self._costly
+        under = f"{checkpoint}.{name}" if several else checkpoint
+        return under, self._codecs[name].save(self._slots[name], state.get(name), self.place(under))
+
+    def _commit(self, position: Position, saved: Mapping[str, Saved], **how: Any) -> None:
+        fingerprints, self._fingerprints = self._fingerprints, {}
+        self._journal.commit(position, saved, fingerprints=fingerprints, **how)
+
+    def _told(self, saved: Mapping[str, Saved]) -> dict[str, Any]:
+        told: dict[str, Any] = {}
+        for name in self._costly:
+            now = saved.get(name) or self._journal.last.slots.get(name)
+            if now is not None:
+                told.update(self._codecs[name].told(now.data))
+        return told
+
+    def _record(self, request: Request, told: Mapping[str, Any]) -> None:
+        if request.record is not None:
+            line = {**({"name": request.name} if request.name else {}), **request.record, **told}
+            self._journal.add(Checkpoint(line))
+            numbers = {key: float(value) for key, value in line.items() if type(value) in (int, float)}
+            words = {key: value for key, value in line.items() if key not in numbers}
+            about = {"run_id": self._run.run_id, **words, "path": line.get("state_path", "")}
+            self._bus.emit("training.checkpoint", numbers, about)
+        if request.publish_as and "state_path" in told:
+            path = self.place(request.name).found(told["state_path"])
+            self._journal.add(Artifact(request.publish_as, path))
+            self._journal.add(Result(request.publish_as, path))
+
+    async def _forget_rolling(self, saved: Mapping[str, Saved]) -> None:
+        """Discard what a rolling checkpoint held, now that a later one has taken its place."""
+        for name, now in saved.items():
+            old = self._rolling.pop(name, None)
+            if old is not None and old.name != now.name:
+                await self._codecs[name].discard(old.data, self.place(old.name))
+            if now.rolling and name in self._costly:
+                self._rolling[name] = now
+
+    def _codec_name(self, name: str) -> str:
+        survives = self._slots[name].survives
+        assert isinstance(survives, Durable)
+        return survives.codec
+
+
+def _slug(position: Position) -> str:
+    """A file name that no other position of the run has."""
+    return "-".join(["at", *(f"{frame.node}-{frame.iteration}" for frame in position.frames), position.after]).strip(
+        "-"
+    )
+
+
+def fingerprint_of(value: object) -> str:
+    """What a value says it is known by (its `fingerprint()`); "" if it says nothing."""
+    fingerprint = getattr(value, "fingerprint", None)
+    return str(fingerprint()) if callable(fingerprint) else ""
+
+
+def _codec(slot: Slot[Any]) -> Codec:
+    assert isinstance(slot.survives, Durable)
+    codec = codec_named(slot.survives.codec)
+    assert codec is not None, "the plan refuses an unknown codec"
+    return codec
+
+
+def _at_once(data: Awaitable[Any]) -> Any:
+    """What a cheap codec's awaitable already has."""
+    waiting = data.__await__()
+    try:
+        next(waiting)
+    except StopIteration as done:
+        return done.value
+    raise AssertionError("a cheap codec has its data at once")

@@ -1,0 +1,259 @@
+"""Which slots does a run need when it is continued at a position, and who makes them again?
+
+A durable slot comes back from the checkpoint. A rebuilt one comes from running its stage again, which gives the
+same value only if nothing that the stage reads, and nothing else that writes the slot, came between.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from crucible.errors import Problem
+from crucible.framework.conditions import slots_read
+from crucible.framework.declaration import slots_of
+from crucible.framework.nodes import Loop, Node, Parallel, Range, Stream, When, Workflow, blocks_of
+from crucible.framework.position import Cursor, Position, cursor_to, holds_name
+from crucible.framework.slot import WRITES, Durable, Rebuilt, Slot
+from crucible.framework.stage import Stage
+from crucible.framework.workflow import touches, written_slots
+
+
+def positions(workflow: Workflow) -> Iterator[Position]:
+    """Every kind of position a run of it may be continued at; of a loop, the start of its second iteration."""
+    return _positions(workflow.body, Position(), boundaries=True)
+
+
+def _positions(nodes: Iterable[Node], here: Position, *, boundaries: bool) -> Iterator[Position]:
+    for node in nodes:
+        match node:
+            case When():
+                for block in blocks_of(node):
+                    yield from _positions(block, here, boundaries=boundaries)
+                continue
+            case Workflow():
+                yield from _positions(node.body, here.inside(node.name), boundaries=boundaries)
+            case Loop():
+                inside = here.inside(node.name, 1)
+                yield inside
+                if not node.settle:  # what an unsettled iteration recorded is not written down yet
+                    yield from _positions(node.body, inside, boundaries=False)
+            case Stream():
+                yield here.inside(node.name, 1)
+            case _:
+                pass
+        if boundaries:
+            yield here.past(node.name)
+
+
+@dataclass(frozen=True)
+class _Ran:
+    """What ran before a position: a stage that could run again as it did then, or (None) nodes that could not."""
+
+    stage: Stage | None
+    wrote: frozenset[str]
+
+
+def needed(workflow: Workflow, position: Position) -> dict[str, Slot[Any]]:
+    """The slots that may be read from there on before they are written, and those that making them again reads."""
+    needs = _Needs()
+    needs.block(workflow.body, set(), cursor_to(position))
+    ran = list(_before(workflow.body, cursor_to(position)))
+    waiting = list(needs.found.values())
+    while waiting:
+        slot = waiting.pop()
+        if not isinstance(slot.survives, Rebuilt):
+            continue
+        place = _rebuilder(slot, ran)
+        for read in _reads(ran[place].stage) if place is not None else ():
+            if read.name not in needs.found and read.name not in needs.bound:
+                needs.found[read.name] = read
+                waiting.append(read)
+    return needs.found
+
+
+def rebuilders(workflow: Workflow, position: Position) -> list[Stage]:
+    """The stages to run again, in order, when the run is continued there."""
+    ran = list(_before(workflow.body, cursor_to(position)))
+    slots = needed(workflow, position).values()
+    places = {_rebuilder(slot, ran) for slot in slots if isinstance(slot.survives, Rebuilt)}
+    return [stage for place, entry in enumerate(ran) if place in places and (stage := entry.stage) is not None]
+
+
+def survival_problems(workflow: Workflow) -> list[Problem]:
+    """Rebuilt slots that would not come back as they were: each once."""
+    writers: dict[str, set[str]] = {}
+    for touch in touches(workflow.body):
+        if touch.access != "reads":
+            writers.setdefault(touch.slot.name, set()).add(touch.by)
+    found: dict[str, Problem] = {}
+    for position in positions(workflow):
+        ran = list(_before(workflow.body, cursor_to(position)))
+        for name, slot in needed(workflow, position).items():
+            if isinstance(slot.survives, Rebuilt) and name not in found:
+                what = _refusal(slot, slot.survives, ran, writers)
+                if what:
+                    fix = f"Make it Durable, or Rebuilt by what can run again (a run continued at {position} needs it)"
+                    found[name] = Problem(what=what, where=f"slot {name}", fix=fix)
+    return list(found.values())
+
+
+def _refusal(slot: Slot[Any], survives: Rebuilt, ran: list[_Ran], writers: Mapping[str, set[str]]) -> str:
+    others = sorted(writers.get(slot.name, set()) - {survives.by})
+    if others and not survives.afresh:
+        return f"the slot is rebuilt by {survives.by}, but {', '.join(others)} changes it: that would be lost"
+    place = _rebuilder(slot, ran)
+    if place is None:
+        return f"{survives.by}, which rebuilds the slot, stands in a loop or branch that is over when the slot is read"
+    since = frozenset[str]().union(*(entry.wrote for entry in ran[place + 1 :]))
+    for read in _reads(ran[place].stage):
+        fresh = isinstance(read.survives, Rebuilt) and read.survives.afresh
+        if read.name in since and not fresh:
+            return f"{survives.by}, which rebuilds the slot, reads {read.name}, which has changed since it ran"
+    return ""
+
+
+def _rebuilder(slot: Slot[Any], ran: list[_Ran]) -> int | None:
+    assert isinstance(slot.survives, Rebuilt)
+    for place in reversed(range(len(ran))):
+        stage = ran[place].stage
+        if stage is not None and stage.name == slot.survives.by and slot.name in ran[place].wrote:
+            return place
+    return None
+
+
+def _reads(stage: Stage | None) -> list[Slot[Any]]:
+    return [] if stage is None else [slot for _, declared, slot in slots_of(stage) if declared.access != WRITES]
+
+
+def _before(nodes: Iterable[Node], cursor: Cursor) -> Iterator[_Ran]:
+    """What ran before the position, in order."""
+    if not cursor.target:
+        return
+    for node in nodes:
+        if not holds_name(node, cursor.target):
+            yield from _whole(node)
+            continue
+        match node:
+            case When():
+                for block in blocks_of(node):
+                    if any(holds_name(inner, cursor.target) for inner in block):
+                        yield from _before(block, cursor)
+                return
+            case _ if not cursor.frames:
+                yield from _whole(node)
+                return
+            case Loop():
+                yield _Ran(None, written_slots((node,)))
+                yield from _before(node.body, cursor.down())
+                return
+            case Workflow():
+                yield from _before(node.body, cursor.down())
+                return
+            case _:
+                yield _Ran(None, written_slots((node,)))
+                return
+
+
+def _whole(node: Node) -> Iterator[_Ran]:
+    match node:
+        case Stage():
+            yield _Ran(node, written_slots((node,)))
+        case Workflow() | Parallel():
+            for block in blocks_of(node):
+                for inner in block:
+                    yield from _whole(inner)
+        case _:
+            yield _Ran(None, written_slots((node,)))
+
+
+class _Needs:
+    """Walks what is left to run, with the set of slots that are certain to be written by then."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, Slot[Any]] = {}
+        self.bound: set[str] = set()  # by the loops around the position, which bind their items again
+
+    def block(self, nodes: Iterable[Node], certain: set[str], cursor: Cursor | None) -> None:
+        skipping = cursor if cursor is not None and cursor.target else None
+        for node in nodes:
+            if skipping is None:
+                self.node(node, certain)
+            elif holds_name(node, skipping.target):
+                self.entered(node, certain, skipping)
+                skipping = None
+
+    def entered(self, node: Node, certain: set[str], cursor: Cursor) -> None:
+        match node:
+            case When():
+                for block in blocks_of(node):
+                    if any(holds_name(inner, cursor.target) for inner in block):
+                        self.block(block, certain, cursor)
+            case _ if not cursor.frames:
+                pass
+            case Loop() | Stream():
+                self.again(node, certain, cursor.down())
+            case Workflow():
+                self.block(node.body, certain, cursor.down())
+            case _:
+                raise AssertionError("no position lies inside any other node")
+
+    def again(self, loop: Loop | Stream, certain: set[str], cursor: Cursor) -> None:
+        """The rest of this iteration and, perhaps, the next ones."""
+        self.over(loop)
+        bound = certain | ({loop.bind.name} if isinstance(loop.bind, Slot) else set[str]())
+        if cursor.target:
+            self.bound |= bound - certain
+            inside = set(bound)
+            self.block(blocks_of(loop)[0], inside, cursor)
+            self.until(loop, inside)
+        else:
+            self.until(loop, bound)
+        self.iteration(loop, set(bound))
+
+    def iteration(self, loop: Loop | Stream, certain: set[str]) -> None:
+        body, settle = blocks_of(loop)
+        self.block(body, certain, None)
+        self.until(loop, certain)
+        self.block(settle, certain, None)
+
+    def node(self, node: Node, certain: set[str]) -> None:
+        match node:
+            case Stage():
+                for slot in _reads(node):
+                    self.need(slot, certain)
+                certain.update(slot.name for _, declared, slot in slots_of(node) if declared.access == WRITES)
+            case Loop() | Stream():
+                if isinstance(node.over, Slot):
+                    self.need(node.over, certain)
+                inside = certain | ({node.bind.name} if isinstance(node.bind, Slot) else set[str]())
+                self.iteration(node, inside)
+                if isinstance(node.over, Range) and node.over.n > 0:
+                    certain.update(inside)
+            case When():
+                for slot in slots_read(node.condition):
+                    self.need(slot, certain)
+                after = [set(certain) for _ in blocks_of(node)]
+                for block, known in zip(blocks_of(node), after, strict=True):
+                    self.block(block, known, None)
+                certain.update(set[str].intersection(*after))
+            case _:
+                for block in blocks_of(node):
+                    self.block(block, certain, None)
+
+    def over(self, loop: Loop | Stream) -> None:
+        if isinstance(loop.over, Slot):
+            self.need(loop.over, set())
+
+    def until(self, loop: Loop | Stream, certain: set[str]) -> None:
+        if isinstance(loop, Loop) and loop.until is not None:
+            for slot in slots_read(loop.until):
+                self.need(slot, certain)
+
+    def need(self, slot: Slot[Any], certain: set[str]) -> None:
+        if slot.name not in certain:
+            self.found.setdefault(slot.name, slot)
+
+
+def durable_slots(workflow: Workflow) -> dict[str, Slot[Any]]:
+    """The slots that checkpoints hold, by name."""
+    return {touch.slot.name: touch.slot for touch in touches(workflow.body) if isinstance(touch.slot.survives, Durable)}

@@ -1,0 +1,63 @@
+"""How does a training session get into a checkpoint and out again? Through its backend."""
+
+from collections.abc import Awaitable, Mapping
+from dataclasses import asdict
+from typing import Any, ClassVar
+
+import msgspec
+
+from crucible.errors import CheckpointError
+from crucible.framework import Codec, Place, Slot, register_codec
+from crucible.ports import TrainingClient
+from crucible.ports.training_client import SavedWeights, SessionConfig, TrainingSession
+
+
+class SessionCodec(Codec):
+    """A LoRA session: its adapter and optimizer, saved and loaded by the run's training backend.
+
+    The backend saves in its own order of calls, so what is saved is the session as of the call, while later steps
+    may be on their way.
+    """
+
+    cheap: ClassVar[bool] = False
+
+    def save(self, slot: Slot[Any], value: TrainingSession, place: Place) -> Awaitable[Any]:
+        del slot
+        saving = _client(place).save_checkpoint(value, place.name, overwrite=True)
+
+        async def described() -> dict[str, Any]:
+            saved: SavedWeights = await saving
+            path = place.recorded(saved.path)
+            return {"path": path, "digest": saved.digest, "config": asdict(value.config)}
+
+        return described()
+
+    async def load(self, slot: Slot[Any], saved: Any, place: Place) -> TrainingSession:
+        try:
+            config = msgspec.convert(saved["config"], SessionConfig)
+            path, digest = str(saved["path"]), str(saved["digest"])
+        except (KeyError, TypeError, msgspec.ValidationError) as error:
+            raise CheckpointError.of(f"is no saved session: {error!r}", where=slot.name) from error
+        client = _client(place)
+        session = await client.start_session(config)
+        try:
+            await client.load_checkpoint(session, place.found(path), optimizer=True, digest=digest)
+        except BaseException:
+            await client.close_session(session)
+            raise
+        return session
+
+    def told(self, saved: Any) -> Mapping[str, Any]:
+        return {"state_path": saved["path"]}
+
+    async def discard(self, saved: Any, place: Place) -> None:
+        await _client(place).delete_checkpoint(place.found(saved["path"]))
+
+
+def _client(place: Place) -> TrainingClient:
+    client = place.ports.get(TrainingClient.port_name)
+    assert isinstance(client, TrainingClient), "a stage that made the session has declared the port"
+    return client
+
+
+register_codec("session", SessionCodec())
