@@ -81,7 +81,7 @@ def train(folder: Path, *, tied: bool, **layers: bool) -> Trained:
         room.trainer.forward(session, [datum], **asked, backward=True)
         room.trainer.optim_step(session, AdamParams(learning_rate=0.03))
     output = room.trainer.forward(session, [datum], **asked, backward=False)
-    saved = room.trainer.save(session, "final", kind="sampler_weights", optimizer=False)
+    saved = room.trainer.save(session, "final", kind="sampler_weights", optimizer=False).result()
     return Trained(base, Path(saved.path), output.metrics["loss:sum"] / (len(TOKENS) - 1))
 
 
@@ -135,7 +135,7 @@ def test_weights_that_the_dtype_cannot_hold_are_refused(tmp_path: Path) -> None:
     options = EngineOptions(checkpoint_dir=tmp_path / "checkpoints", device="cpu")
     room = EngineRoom.open(options, resolve_model=lambda _: base, should_stop=lambda: False)
     session = room.trainer.start_session(SessionConfig(model="tiny", lora_rank=4))
-    saved = room.trainer.save(session, "final", kind="sampler_weights", optimizer=False)
+    saved = room.trainer.save(session, "final", kind="sampler_weights", optimizer=False).result()
     with pytest.raises(UserError, match=r"down_proj\.weight has values that float16 cannot hold.*Use bfloat16"):
         export_merged(Path(saved.path), tmp_path / "out", model_folder=base, dtype="float16")
     assert not (tmp_path / "out").exists()

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from crucible import __version__
-from crucible.cli import chat, describe, export, plan, recipes, resume, run, runs, score, validate
+from crucible.cli import chat, describe, export, plan, recipes, resume, run, runs, score, validate, verify_resume
 from crucible.cli.arguments import CONTINUE
 from crucible.errors import Interrupted, PortError, UserError
 from crucible.telemetry.terminal import Terminal
@@ -88,7 +88,7 @@ def options(
     """Post-training recipes for language models: on this machine, a cluster or a service."""
 
 
-for _module in (recipes, describe, validate, plan, run, resume, runs, chat, export, score):
+for _module in (recipes, describe, validate, plan, run, resume, verify_resume, runs, chat, export, score):
     _module.register(app)
 
 

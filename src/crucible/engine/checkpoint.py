@@ -11,8 +11,6 @@ Gradients accumulated and not yet applied are not part of it.
 import hashlib
 import importlib.metadata
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from crucible.engine.folder import whole_folder
+from crucible.engine.folder import take_away, whole_folder
 from crucible.errors import CheckpointError
 from crucible.ports.training_client import SessionConfig
 
@@ -68,15 +66,16 @@ def save(
 
     Raises:
         CheckpointError: if there is something at `folder` that is not to be overwritten.
+        OSError: if the disk refuses it.
     """
     taken = CheckpointError.of("a checkpoint of this name exists", where=str(folder), fix="Choose another name")
     if folder.exists() and not overwrite:
         raise taken
     files = {ADAPTER: adapter} | ({} if optimizer is None else {OPTIMIZER: optimizer})
     try:
-        with whole_folder(folder) as scratch:
+        with whole_folder(folder, replace=overwrite) as scratch:
             for name, tensors in files.items():
-                save_file({key: tensor.cpu().contiguous() for key, tensor in tensors.items()}, scratch / name)
+                _write(tensors, scratch / name)
             described = {
                 "format_version": FORMAT_VERSION,
                 "base_model": config.model,
@@ -91,19 +90,22 @@ def save(
             }
             (scratch / MANIFEST).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
             digest = _sha256(scratch / MANIFEST)
-            if overwrite:
-                delete(folder)
     except FileExistsError as error:
         raise taken from error
     return digest
 
 
+def _write(tensors: Mapping[str, Tensor], path: Path) -> None:
+    try:
+        save_file({key: tensor.cpu().contiguous() for key, tensor in tensors.items()}, path)
+    except SafetensorError as error:  # its name for whatever the disk refused
+        raise OSError(f"{path.name} could not be written: {error}") from error
+
+
 def delete(folder: Path) -> None:
     """Delete a checkpoint, if there is one; a kill leaves it whole or gone."""
     if (folder / MANIFEST).is_file():
-        doomed = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.")) / "deleted"
-        folder.rename(doomed)
-        shutil.rmtree(doomed.parent)
+        take_away(folder)
 
 
 def read(folder: Path, *, optimizer: bool, digest: str = "") -> SavedAdapter:

@@ -4,6 +4,7 @@ Training and sampling sessions share the thread and the base models in it. Torch
 first request.
 """
 
+import concurrent.futures
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from crucible.engine.options import EngineOptions
 from crucible.engine.worker import Worker
+from crucible.engine.writer import Writer
 from crucible.errors import MissingExtraError
 from crucible.ports.future import Future
 from crucible.ports.training_client import Estimate, SessionConfig, Workload
@@ -38,9 +40,10 @@ class Engine:
     ) -> None:
         self._options, self._resolve_model = options, resolve_model
         self._worker = Worker("crucible-engine", guard=guard)
+        self._writer = Writer(guard=guard)
         self._room: EngineRoom | None = None
 
-    def submit(self, call: Callable[["EngineRoom"], T]) -> Future[T]:
+    def submit(self, call: "Callable[[EngineRoom], T | concurrent.futures.Future[T]]") -> Future[T]:
         """Run `call` in the engine's thread after everything submitted before.
 
         Raises (through the future):
@@ -71,6 +74,7 @@ class Engine:
         Requests still waiting fail with one too.
         """
         self._worker.close()
+        self._writer.close()
         self._room = None
 
     def _open(self) -> "EngineRoom":
@@ -81,6 +85,9 @@ class Engine:
                 missing = error.name or "torch"
                 raise MissingExtraError.for_extra("torch", needed_by="the embedded engine", module=missing) from error
             self._room = EngineRoom.open(
-                self._options, resolve_model=self._resolve_model, should_stop=lambda: self._worker.closing
+                self._options,
+                resolve_model=self._resolve_model,
+                writer=self._writer,
+                should_stop=lambda: self._worker.closing,
             )
         return self._room

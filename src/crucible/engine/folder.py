@@ -10,13 +10,14 @@ from pathlib import Path
 
 
 @contextmanager
-def whole_folder(out: Path) -> Generator[Path]:
+def whole_folder(out: Path, *, replace: bool = False) -> Generator[Path]:
     """Within: a temporary folder beside `out` to write in. After: it is on the disk, under the name `out`.
 
-    If the block raises, nothing is left of it.
+    If the block raises, nothing is left of it. replace: what `out` is by then is deleted, once the new folder is on
+    the disk; a kill between the two leaves neither.
 
     Raises:
-        FileExistsError: if `out` is there by then and is not an empty folder.
+        FileExistsError: if `out` is there by then, is not to be replaced and is not an empty folder.
         OSError: if the folder cannot be written.
     """
     try:
@@ -29,6 +30,8 @@ def whole_folder(out: Path) -> Generator[Path]:
         scratch.chmod(0o755)  # mkdtemp makes it private; what is in it is for others too
         for path in [*scratch.rglob("*"), scratch]:
             _sync(path)
+        if replace and out.exists():
+            take_away(out)
         try:
             scratch.rename(out)
         except OSError as error:
@@ -38,6 +41,13 @@ def whole_folder(out: Path) -> Generator[Path]:
         _sync(out.parent)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def take_away(folder: Path) -> None:
+    """Delete a folder; a kill leaves it whole or gone."""
+    doomed = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.")) / "deleted"
+    folder.rename(doomed)
+    shutil.rmtree(doomed.parent)
 
 
 def _sync(path: Path) -> None:

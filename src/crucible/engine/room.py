@@ -14,6 +14,7 @@ from crucible.engine.options import EngineOptions
 from crucible.engine.sampler import Sampler
 from crucible.engine.shelf import ModelShelf
 from crucible.engine.trainer import Trainer
+from crucible.engine.writer import Writer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,12 @@ class EngineRoom:
 
     @classmethod
     def open(
-        cls, options: EngineOptions, *, resolve_model: Callable[[str], Path], should_stop: Callable[[], bool]
+        cls,
+        options: EngineOptions,
+        *,
+        resolve_model: Callable[[str], Path],
+        should_stop: Callable[[], bool],
+        writer: Writer | None = None,
     ) -> Self:
         """Set the thread count, find the device; no model is loaded yet."""
         if options.threads is not None:
@@ -48,6 +54,6 @@ class EngineRoom:
         return cls(
             options=options,
             shelf=shelf,
-            trainer=Trainer(options, shelf, should_stop=should_stop),
+            trainer=Trainer(options, shelf, should_stop=should_stop, writer=writer or Writer()),
             sampler=Sampler(shelf, should_stop=should_stop),
         )

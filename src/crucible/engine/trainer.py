@@ -8,11 +8,13 @@ Synchronous; only the engine's worker thread calls it.
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from crucible.engine import checkpoint
 from crucible.engine.lora import adapter_tensors
@@ -24,6 +26,7 @@ from crucible.engine.scoring import Scores, score_rows
 from crucible.engine.session import LoraSession
 from crucible.engine.shelf import ModelShelf
 from crucible.engine.worker import CallersError
+from crucible.engine.writer import Writer
 from crucible.errors import CheckpointError, ConfigError, Problem, UnsupportedError, did_you_mean
 from crucible.ports.datum import Datum, TensorData
 from crucible.ports.training_client import (
@@ -42,10 +45,13 @@ class Trainer:
     """LoRA sessions in training.
 
     should_stop: asked before every micro-batch; True ends the call with a CancelledError.
+    writer: puts checkpoints on the disk while training goes on.
     """
 
-    def __init__(self, options: EngineOptions, shelf: ModelShelf, *, should_stop: Callable[[], bool]) -> None:
-        self._options, self._shelf, self._should_stop = options, shelf, should_stop
+    def __init__(
+        self, options: EngineOptions, shelf: ModelShelf, *, should_stop: Callable[[], bool], writer: Writer
+    ) -> None:
+        self._options, self._shelf, self._should_stop, self._writer = options, shelf, should_stop, writer
         self._sessions: dict[str, LoraSession] = {}
         self._numbers = itertools.count(1)
 
@@ -121,31 +127,40 @@ class Trainer:
 
     def save(
         self, handle: TrainingSession, name: str, *, kind: checkpoint.Kind, optimizer: bool, overwrite: bool = False
-    ) -> SavedWeights:
-        """See `TrainingClient.save_checkpoint` and `save_weights_for_sampler`."""
+    ) -> "Future[SavedWeights]":
+        """See `TrainingClient.save_checkpoint` and `save_weights_for_sampler`. A copy is taken before it returns."""
         session = self._session(handle)
         if not name or name.startswith(".") or Path(name).name != name:
             raise CheckpointError.of("a checkpoint's name is a plain file name", given=name)
         folder = self._options.checkpoint_dir / kind / name
-        digest = checkpoint.save(
-            folder,
-            config=session.config,
-            fingerprint=session.loaded.fingerprint,
-            dtype=self._options.dtype,
-            device=str(session.loaded.device),
-            adapter=adapter_tensors(session.adapter),
-            optimizer=session.optimizer_tensors() if optimizer else None,
-            overwrite=overwrite,
-        )
-        return SavedWeights(path=str(folder), kind=kind, digest=digest)
+        self._writer.wait()  # before the copy: two would cost memory
+        adapter = _copied(adapter_tensors(session.adapter))
+        moments = _copied(session.optimizer_tensors()) if optimizer else None
+
+        def write() -> SavedWeights:
+            digest = checkpoint.save(
+                folder,
+                config=session.config,
+                fingerprint=session.loaded.fingerprint,
+                dtype=self._options.dtype,
+                device=str(session.loaded.device),
+                adapter=adapter,
+                optimizer=moments,
+                overwrite=overwrite,
+            )
+            return SavedWeights(path=str(folder), kind=kind, digest=digest)
+
+        return self._writer.submit(write)
 
     def delete(self, path: str) -> None:
         """See `TrainingClient.delete_checkpoint`."""
+        self._writer.wait()
         checkpoint.delete(Path(path))
 
     def load(self, handle: TrainingSession, path: str, *, optimizer: bool, digest: str = "") -> None:
         """See `TrainingClient.load_checkpoint`."""
         session = self._session(handle)
+        self._writer.wait()
         saved = checkpoint.read(Path(path), optimizer=optimizer, digest=digest)
         checkpoint.require_model(saved, session.loaded.fingerprint, given=session.config.model)
         if saved.lora["lora_alpha"] != session.config.lora_alpha:
@@ -188,6 +203,10 @@ class Trainer:
             token_budget=self._options.token_budget,
             should_stop=self._should_stop,
         )
+
+
+def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
 
 
 def _loss_config(loss_fn: str, given: Mapping[str, float] | None) -> dict[str, float]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from crucible.ports.future import Future
 
@@ -24,13 +24,26 @@ class CallersError(Exception):
 
 @dataclass(frozen=True)
 class _Job(Generic[T]):
-    call: Callable[[], T]
+    call: "Callable[[], T | concurrent.futures.Future[T]]"
     source: "concurrent.futures.Future[T]"
+
+
+def _pass_on(inner: "concurrent.futures.Future[Any]", outer: "concurrent.futures.Future[Any]") -> None:
+    """When `inner` is done, `outer` is, in the same way."""
+
+    def done(finished: "concurrent.futures.Future[Any]") -> None:
+        error = finished.exception()
+        if error is None:
+            outer.set_result(finished.result())
+        else:
+            outer.set_exception(error)
+
+    inner.add_done_callback(done)
 
 
 class Worker:
     """One thread, started by its first job. Jobs run in the order they were submitted; one that fails fails its
-    own future only.
+    own future only. A job that returns a `concurrent.futures.Future` is done when that is, while the next one runs.
 
     guard: a context manager that every job runs in; it may translate exceptions.
     """
@@ -48,9 +61,9 @@ class Worker:
         """Whether `close` was called: a long job may look and end early."""
         return self._closed
 
-    def submit(self, call: Callable[[], T]) -> Future[T]:
+    def submit(self, call: "Callable[[], T | concurrent.futures.Future[T]]") -> Future[T]:
         """Run `call` after everything submitted before. After `close` the future fails with a CancelledError."""
-        job = _Job(call, concurrent.futures.Future[T]())
+        job = _Job[T](call, concurrent.futures.Future[T]())
         with self._lock:
             if not self._closed:
                 if self._thread.ident is None:
@@ -85,7 +98,10 @@ class Worker:
         except Exception as error:  # noqa: BLE001  (a future carries whatever was raised to its reader)
             job.source.set_exception(error)
         else:
-            job.source.set_result(value)
+            if isinstance(value, concurrent.futures.Future):
+                _pass_on(cast("concurrent.futures.Future[Any]", value), job.source)
+            else:
+                job.source.set_result(value)
 
     def _fail(self, job: _Job[Any]) -> None:
         def refuse() -> None:

@@ -291,6 +291,7 @@ class Going:
         now = facts_of(facts, experiment)
         self.changed = require_unchanged(before, now, stored=self.stored, given=experiment, allowed=self.allowed)
         repair(self.folder)
+        run_folder.sweep(self.folder)
         return history
 
 

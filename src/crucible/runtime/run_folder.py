@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
@@ -80,6 +81,14 @@ def reopen(run_dir: Path) -> None:
     """Take away what said how the run had ended: it goes on."""
     for name in _ENDED:
         (run_dir / name).unlink(missing_ok=True)
+
+
+def sweep(run_dir: Path) -> None:
+    """Delete what a kill left half-written: files and folders under a temporary name."""
+    kinds = [run_dir / "checkpoints", *(run_dir / "checkpoints").glob("*")]
+    for place in [run_dir, *(kind for kind in kinds if kind.is_dir())]:
+        for left in place.glob(".*"):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def _status(run_dir: Path) -> str:
