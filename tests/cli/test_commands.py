@@ -163,7 +163,7 @@ def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("stop", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
-def test_a_stopped_run_says_so_and_how_it_is_continued(stop: str, code: int, tmp_path: Path) -> None:
+def test_a_stopped_run_says_how_it_is_continued(stop: str, code: int, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     words = ["run", "sl_basic", "epochs=9", "-m", "test", "-o", "noop.latency=0.05", "--run-dir", str(folder)]
     with subprocess.Popen([sys.executable, "-m", "crucible", *words], stderr=subprocess.PIPE, text=True) as process:
@@ -218,3 +218,32 @@ def test_importing_crucible_imports_nothing_heavy() -> None:
     code = f"import sys, crucible; loaded = {heavy} & set(sys.modules); sys.exit(repr(loaded) if loaded else 0)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_resume_says_from_where_and_ends_the_run(said, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    script = f"""
+import crucible
+from crucible.errors import Interrupted
+from crucible.framework import Stop
+from crucible.telemetry import attach
+stop = Stop()
+attach("stop", "training.step", lambda event: stop.request())
+crucible.run("sl_basic", {{"max_steps": 9, "eval_rows": 4}}, manifest="test", run_dir={str(folder)!r}, stop=stop)
+"""
+    assert (
+        "Interrupted: stopped at"
+        in subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False).stderr
+    )
+    code, text = said("resume", folder, "--allow-change", "learning_rat")
+    assert code == 2 and "Did you mean learning_rate?" in text
+    code, text = said("resume", folder)
+    assert code == 0 and "continuing from epochs[0] > batches[" in text and "step 9/9" in text
+
+
+def test_verify_resume_kills_for_real_and_says_what_it_found(said, tmp_path: Path) -> None:
+    words = ["max_steps=6", "save_every=2", "limit=40", "eval_rows=2", "-m", "test", "-a", "metrics_store=jsonl"]
+    code, text = said("verify-resume", "sl_basic", *words, "--kills", 2, "--folder", tmp_path / "runs")
+    assert code == 0 and "kill 2/2" in text and "byte for byte" in text.replace("\n", " ")
+    code, text = said("verify-resume", "sl_basic", *words, "--folder", tmp_path / "runs")
+    assert code == 2 and "the folder is not empty" in text

@@ -160,3 +160,12 @@ async def test_arun_is_stopped_from_another_thread(tmp_path: Path) -> None:
     options = {"noop": {"latency": 0.02}}
     with pytest.raises(RunStopped):
         await crucible.arun("sl_basic", CONFIG, run_dir=tmp_path / "run", stop=stop, options=options, **WITH)
+
+
+def test_a_secret_option_is_in_no_file_of_the_run(tmp_path: Path) -> None:
+    options = {"openai": {"model": "m", "api_key": "sk-very-secret", "base_url": "http://localhost:1"}}
+    adapters = {**WITH["adapters"], "llm_client": "openai"}
+    crucible.run("sl_basic", CONFIG, run_dir=tmp_path / "run", manifest="test", adapters=adapters, options=options)
+    files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    assert not any(b"sk-very-secret" in path.read_bytes() for path in files)
+    assert b"http://localhost:1" in (tmp_path / "run" / "journal.jsonl").read_bytes()

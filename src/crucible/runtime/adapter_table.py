@@ -44,10 +44,11 @@ Loader: TypeAlias = Callable[[Environment], Port]
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterEntry:
-    """A loader, the option keys it takes, and whether it does no real work."""
+    """A loader, the option keys it takes, those of them that no record may hold, and whether it does no real work."""
 
     load: Loader
     options: frozenset[str] = field(default_factory=frozenset[str])
+    secrets: frozenset[str] = field(default_factory=frozenset[str])
     noop: bool = False
 
 
@@ -253,7 +254,7 @@ TABLE: Mapping[str, Mapping[str, AdapterEntry]] = {
         "noop": AdapterEntry(load=_noop_hub, options=_NOOP, noop=True),
     },
     "llm_client": {
-        "openai": AdapterEntry(load=_openai_llm, options=_OPENAI),
+        "openai": AdapterEntry(load=_openai_llm, options=_OPENAI, secrets=frozenset({"api_key"})),
         "noop": AdapterEntry(load=_noop_llm, options=_NOOP, noop=True),
     },
     "embedding_client": {

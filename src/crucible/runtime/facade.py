@@ -212,7 +212,7 @@ async def arun(
     facts = {
         "manifest": manifest or "default",
         "adapters": {port: choice if isinstance(choice, str) else None for port, choice in (adapters or {}).items()},
-        "options": {name: dict(given) for name, given in (options or {}).items()},
+        "options": prepared.wiring.recordable(options or {}),
         "ports": prepared.ports,
     }
     try:

@@ -68,6 +68,16 @@ class Wiring:
         """Several ports by name."""
         return {name: self.port(name) for name in names}
 
+    def recordable(self, options: Mapping[str, Mapping[str, object]]) -> dict[str, dict[str, object]]:
+        """Adapter options without their secrets: what a run's folder may hold."""
+        secret = {
+            (name, key) for entries in self._table.values() for name, entry in entries.items() for key in entry.secrets
+        }
+        return {
+            name: {key: value for key, value in given.items() if (name, key) not in secret}
+            for name, given in options.items()
+        }
+
     def verify(self, names: Iterable[str]) -> None:
         """Find wrong option values now, by making those adapters behind the ports that were given options.
 
