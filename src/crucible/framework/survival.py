@@ -57,8 +57,8 @@ def needed(workflow: Workflow, position: Position) -> dict[str, Slot[Any]]:
     """The slots that may be read from there on before they are written, and those that making them again reads."""
     needs = _Needs()
     needs.block(workflow.body, set(), cursor_to(position))
-    ran = list(_before(workflow.body, cursor_to(position)))
-    waiting = list(needs.found.values())
+    waiting = [slot for slot in needs.found.values() if isinstance(slot.survives, Rebuilt)]
+    ran = list(_before(workflow.body, cursor_to(position))) if waiting else []
     while waiting:
         slot = waiting.pop()
         if not isinstance(slot.survives, Rebuilt):
@@ -74,21 +74,27 @@ def needed(workflow: Workflow, position: Position) -> dict[str, Slot[Any]]:
 def rebuilders(workflow: Workflow, position: Position) -> list[Stage]:
     """The stages to run again, in order, when the run is continued there."""
     ran = list(_before(workflow.body, cursor_to(position)))
-    slots = needed(workflow, position).values()
-    places = {_rebuilder(slot, ran) for slot in slots if isinstance(slot.survives, Rebuilt)}
+    slots = [slot for slot in needed(workflow, position).values() if isinstance(slot.survives, Rebuilt)]
+    if not slots:
+        return []
+    places = {_rebuilder(slot, ran) for slot in slots}
     return [stage for place, entry in enumerate(ran) if place in places and (stage := entry.stage) is not None]
 
 
 def survival_problems(workflow: Workflow) -> list[Problem]:
     """Rebuilt slots that would not come back as they were: each once."""
     writers: dict[str, set[str]] = {}
+    rebuilt = False
     for touch in touches(workflow.body):
+        rebuilt = rebuilt or isinstance(touch.slot.survives, Rebuilt)
         if touch.access != "reads":
             writers.setdefault(touch.slot.name, set()).add(touch.by)
     found: dict[str, Problem] = {}
-    for position in positions(workflow):
-        ran = list(_before(workflow.body, cursor_to(position)))
-        for name, slot in needed(workflow, position).items():
+    for position in positions(workflow) if rebuilt else ():
+        due = [slot for slot in needed(workflow, position).values() if isinstance(slot.survives, Rebuilt)]
+        ran = list(_before(workflow.body, cursor_to(position))) if due else []
+        for slot in due:
+            name = slot.name
             if isinstance(slot.survives, Rebuilt) and name not in found:
                 what = _refusal(slot, slot.survives, ran, writers)
                 if what:
