@@ -33,6 +33,7 @@ coverage: venv  ## the suite without the real model, measured: fails below the f
 bench: venv  ## the benchmarks of benchmarks/README.md: an hour, on an otherwise idle machine
 	$(BIN)/python -m benchmarks.import_time
 	$(BIN)/python -m benchmarks.noop_stage_run --repeats 3
+	$(BIN)/python -m benchmarks.checkpoint_cost --threads 1
 	$(BIN)/python -m benchmarks.sft_vs_trl.run --repeats 3
 
 check: venv  ## format, lint, types, import contracts

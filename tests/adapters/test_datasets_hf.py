@@ -27,6 +27,7 @@ calls = {
     "limit": lambda: store.to_list(store.load("me/rows", limit=2)),
     "stream": lambda: [dict(row) for row in store.stream("me/rows")],
     "info": lambda: [dict(store.info("me/rows").splits), store.info("me/rows").columns],
+    "fingerprint": lambda: store.fingerprint("me/rows"),
     "origin": lambda: store.load("me/rows", split="test").origin(0),
     "split": lambda: store.load("me/rows", split="validation"),
     "config": lambda: store.load("me/rows:other"),
@@ -74,6 +75,10 @@ def results(tmp_path_factory):
         hub.commit("datasets", name, files)
     with serving(hub) as url:
         return run(HF_ENDPOINT=url, HF_HOME=str(tmp_path_factory.mktemp("hf")))
+
+
+def test_the_rows_are_known_by_the_repositorys_commit(results):
+    assert len(results["fingerprint"]) == 40 and int(results["fingerprint"], 16)
 
 
 def test_the_rows_of_a_split_are_loaded(results):

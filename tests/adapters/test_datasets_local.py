@@ -12,6 +12,7 @@ from pyarrow import parquet
 
 from crucible.adapters.datasets import LocalFilesStore
 from crucible.errors import DataError, MissingExtraError
+from crucible.ports.dataset_store import fingerprint_of_rows
 
 ROWS = [
     {"question": "one", "answer": "1"},
@@ -277,3 +278,28 @@ def test_any_text_comes_back_from_csv(tmp_path_factory, rows):
     expected = [dict(zip(("a", "b"), row, strict=True)) for row in rows]
     write_csv(path, expected)
     assert STORE.to_list(STORE.load(str(path))) == expected
+
+
+def test_a_file_is_known_by_its_bytes_and_its_rows_by_their_content(written, tmp_path):
+    store, copy = LocalFilesStore(), tmp_path / f"copy{written.suffix}"
+    copy.write_bytes(written.read_bytes())
+    known = store.fingerprint(str(written))
+    assert len(known) == 64 and store.fingerprint(str(copy)) == known
+    assert store.load(str(written)).fingerprint() == store.load(str(copy)).fingerprint()
+    WRITERS[written.suffix[1:]](copy, ROWS[:2])
+    assert store.fingerprint(str(copy)) != known
+    assert store.load(str(written)).fingerprint() != store.load(str(copy)).fingerprint()
+
+
+def test_every_format_gives_the_same_fingerprint_of_the_same_rows(written):
+    assert STORE.load(str(written)).fingerprint() == fingerprint_of_rows(ROWS)
+
+
+def test_rows_that_no_json_can_hold_have_a_fingerprint_that_every_process_finds():
+    class Picture:
+        """Known by its type alone: its address is another in each process."""
+
+    assert fingerprint_of_rows([{"image": Picture()}]) == fingerprint_of_rows([{"image": Picture()}])
+    assert fingerprint_of_rows([{"text": "\ud800"}]) == fingerprint_of_rows([{"text": "\ud800"}])
+    assert fingerprint_of_rows([{"a": 1}, {"b": 2}]) != fingerprint_of_rows([{"b": 2}, {"a": 1}])
+    assert fingerprint_of_rows([{"a": 1, "b": 2}]) == fingerprint_of_rows([{"b": 2, "a": 1}])

@@ -112,8 +112,8 @@ def test_after_a_truncation_the_file_has_the_bytes_of_one_that_only_ever_had_tho
         straight.record("straight", step, values)
     for store in (cut, straight):
         store.close()
-    path = straight.path("straight")
-    assert cut.path("cut").read_bytes() == (path.read_bytes() if path.exists() else b"")
+    ends = [path.read_bytes() if path.exists() else b"" for path in (cut.path("cut"), straight.path("straight"))]
+    assert ends[0] == ends[1]
 
 
 def test_truncating_drops_a_line_that_a_kill_cut_short(tmp_path):

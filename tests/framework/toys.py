@@ -1,10 +1,16 @@
 """Small stages, a port, and a supervised-like workflow to write, check, draw, lower and run."""
 
 import asyncio
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
+from crucible.errors import DataError, PortError
 from crucible.framework import (
     Durable,
     Every,
@@ -138,6 +144,103 @@ class Sleep(Stage):
     async def execute(self, ctx: StageContext) -> None:
         del ctx
         await asyncio.sleep(3600)
+
+
+class Crunch(Stage):
+    """Square a number in a process of its own, and use all that a context offers."""
+
+    runs_in: ClassVar = "process"
+    checkpoints: ClassVar = True
+    number: Reads[int]
+    into: Writes[int]
+    pid: Writes[int]
+
+    def execute(self, ctx: StageContext) -> None:
+        square = ctx.read(self.number) ** 2
+        ctx.write(self.into, square)
+        ctx.write(self.pid, os.getpid())
+        ctx.record_metrics(1, {"square": float(square)})
+        ctx.record_result("config", ctx.run.config["key"])
+        ctx.record_artifact("plot", Path("plot.svg"))
+        ctx.record_checkpoint({"step": 1})
+        ctx.emit("training.epoch", {"epoch": 1})
+
+
+class Break(Stage):
+    """Go wrong in a process of its own, in the way that is asked for; `hang` first tells who it is, in a file."""
+
+    runs_in: ClassVar = "process"
+    how: str
+    note: str = ""
+    into: Writes[object] | None = None
+    log: ClassVar[list[str]] = []
+
+    def execute(self, ctx: StageContext) -> None:
+        match self.how:
+            case "abort":
+                os.abort()
+            case "exit":
+                sys.exit(3)
+            case "port":
+                raise PortError("busy", port="p", adapter="a", retryable=True)
+            case "user":
+                raise DataError.of("no rows", where="rows.jsonl:1")
+            case "file":
+                Path("/nowhere/at/all").read_text()
+            case "odd error":
+                raise RuntimeError(lambda: None)
+            case "odd result":
+                assert self.into is not None
+                ctx.write(self.into, lambda: None)
+            case _:
+                child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+                Path(self.note + ".part").write_text(f"{os.getpid()} {child.pid}")
+                Path(self.note + ".part").rename(self.note)
+                time.sleep(60)
+
+    async def rollback(self, ctx: StageContext, error: BaseException) -> None:
+        del ctx
+        self.log.append(f"undo {self.name} for {type(error).__name__}")
+
+
+class Multiply(Stage):
+    """Multiply a number, note that it did, and record all that a pure stage may."""
+
+    pure: ClassVar = True
+    of: Reads[int]
+    into: Writes[int]
+    by: int
+    ran: ClassVar[list[str]] = []
+
+    async def execute(self, ctx: StageContext) -> None:
+        self.ran.append(self.name)
+        product = ctx.read(self.of) * self.by
+        ctx.write(self.into, product)
+        ctx.record_metrics(self.by, {self.into.name: product, "nan": float("nan"), "third": 1 / 3})
+        ctx.record_result(self.name, {"product": product})
+
+
+class Undone(Stage):
+    """Note what happens to it, and what it wrote."""
+
+    into: Writes[int]
+    value: int
+    fails: int = 0
+    log: ClassVar[list[str]] = []
+
+    async def execute(self, ctx: StageContext) -> None:
+        ctx.write(self.into, self.value)
+        ctx.record_metrics(self.value, {"tried": 1.0})
+        self.log.append(f"run {self.name}")
+        if self.log.count(f"run {self.name}") <= self.fails:
+            raise ConnectionError(f"{self.name} lost its line")
+
+    async def rollback(self, ctx: StageContext, error: BaseException) -> None:
+        self.log.append(f"undo {self.name} {ctx.read(self.into)} for {type(error).__name__}")
+
+    async def release(self, ctx: StageContext) -> None:
+        del ctx
+        self.log.append(f"free {self.name}")
 
 
 STAGES: dict[str, type[Stage]] = {c.__name__: c for c in (Put, Add, Submit, Await, Log, Save, Fail, Sleep)}

@@ -169,3 +169,19 @@ def test_a_secret_option_is_in_no_file_of_the_run(tmp_path: Path) -> None:
     files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
     assert not any(b"sk-very-secret" in path.read_bytes() for path in files)
     assert b"http://localhost:1" in (tmp_path / "run" / "journal.jsonl").read_bytes()
+
+
+def test_an_experiment_file_that_was_edited_is_refused(tmp_path: Path) -> None:
+    stopped(tmp_path / "run")
+    file = tmp_path / "run" / "experiment.json"
+    file.write_bytes(file.read_bytes().replace(b"0.0002", b"0.0003"))
+    with pytest.raises(ResumeError, match=r"experiment\.json is not the one that the run was started with"):
+        crucible.resume(tmp_path / "run")
+
+
+def test_a_run_whose_start_is_not_recorded_is_not_continued_by_guessing(tmp_path: Path) -> None:
+    stopped(tmp_path / "run")
+    journal = tmp_path / "run" / "journal.jsonl"
+    journal.write_bytes(journal.read_bytes()[10:])
+    with pytest.raises(ResumeError, match="does not say how it was started"):
+        crucible.resume(tmp_path / "run")

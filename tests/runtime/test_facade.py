@@ -63,7 +63,11 @@ def test_every_event_of_the_seeds_is_emitted(tmp_path: Path) -> None:
             )
     finally:
         default_bus().detach("test")
-    later = {"workflow.resume", "stage.retry"}  # emitted, and tested, where a run goes on and a stage tries again
+    later = {
+        "workflow.resume",
+        "stage.retry",
+        "stage.uncached",
+    }  # emitted, and tested, where a run goes on and a stage tries again
     assert set(EVENTS) - later <= {event.name for event in seen}
 
 

@@ -18,10 +18,10 @@ def heard_by(*filters: str) -> list[str]:
     return names
 
 
-def test_the_events_are_those_of_the_seeds_and_resume_and_retry() -> None:
+def test_the_events_are_those_of_the_seeds_and_those_of_resume_retry_and_cache() -> None:
     assert (
         *("workflow.start", "workflow.stop", "workflow.exception", "workflow.resume"),
-        *("stage.start", "stage.stop", "stage.exception", "stage.retry"),
+        *("stage.start", "stage.stop", "stage.exception", "stage.retry", "stage.uncached"),
         *("training.step", "training.epoch", "training.checkpoint"),
         *("eval.start", "eval.stop", "eval.result"),
     ) == EVENTS

@@ -164,4 +164,4 @@ def test_a_split_that_leaves_nothing_to_train_on_is_refused() -> None:
 
 def test_train_on_is_taken_as_a_value_or_by_name(renderers) -> None:
     for train_on in (TrainOn.ALL_TOKENS, "all_tokens"):
-        assert dataset(renderers, rows(asked()), train_on=train_on).train_on is TrainOn.ALL_TOKENS
+        assert dataset(renderers, rows(asked()), train_on=train_on).rendering.train_on is TrainOn.ALL_TOKENS

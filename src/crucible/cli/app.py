@@ -131,7 +131,7 @@ def run_command(arguments: list[str]) -> int:
         return _crashed(error, errors)
 
 
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 """What a full, read-only or failing disk answers."""
 
 

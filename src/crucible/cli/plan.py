@@ -65,7 +65,9 @@ def _print(plan: Plan, console: Terminal) -> None:
             )
     if plan.train.surveyed < plan.train.rows:
         console.print(f"  counted on the first {plan.train.surveyed:,} rows; the rest is taken to be like them")
-    console.print(f"\nsteps            {plan.steps:,} ({plan.batches_per_epoch:,} batches per epoch)", highlight=False)
+    batches = f" ({plan.batches_per_epoch:,} batches per epoch)" if plan.batches_per_epoch else ""
+    calls = f", {plan.calls_per_step} forward_backward calls each" if plan.calls_per_step > 1 else ""
+    console.print(f"\nsteps            {plan.steps:,}{batches}{calls}", highlight=False)
     console.print(f"input tokens     {plan.tokens:,}, of which {plan.trained_tokens:,} trained", highlight=False)
     console.print(f"checkpoints      {plan.checkpoints}", highlight=False)
     if plan.estimate is None:
@@ -75,7 +77,7 @@ def _print(plan: Plan, console: Terminal) -> None:
     console.print(f"trainable        {estimate.trainable_parameters:,} parameters", highlight=False)
     console.print(f"time             about {_duration(estimate.seconds)}", highlight=False)
     console.print(f"memory           about {estimate.memory_bytes / 2**30:.1f} GiB", highlight=False)
-    size = plan.checkpoints * estimate.checkpoint_bytes
+    size = plan.checkpoints_kept * estimate.checkpoint_bytes
     console.print(f"disk             about {size / 2**20:,.0f} MiB of checkpoints", highlight=False)
     console.print(f"                 ({estimate.basis})", style="dim", highlight=False)
 

@@ -8,7 +8,7 @@ from crucible.errors import ConfigError, Problem
 from crucible.framework import Workflow
 from crucible.kitchen import slots
 from crucible.kitchen.recipe import Recipe
-from crucible.kitchen.stages.loading import LoadDataset
+from crucible.kitchen.stages.loading import LoadDataset, OpenStream
 from crucible.kitchen.workflows.evaluation import evaluation
 from crucible.kitchen.workflows.supervised import supervised
 
@@ -36,9 +36,21 @@ PRESETS: Mapping[str, Mapping[str, object]] = {
 values of the seed documents, for a GPU or a hosted service."""
 
 
-def _load(config: SupervisedConfig, *, eval_dataset: str = "") -> LoadDataset:
+def _load(config: SupervisedConfig, *, eval_dataset: str = "") -> LoadDataset | OpenStream:
     chosen = choose(config.dataset)
     heldout_reference, heldout_split = _heldout(config, eval_dataset)
+    if config.streaming:
+        return OpenStream(
+            "load_dataset",
+            reference=chosen.reference,
+            split=chosen.split,
+            heldout_reference=heldout_reference,
+            heldout_split=heldout_split,
+            holdout=config.eval_rows,
+            limit=config.limit,
+            rows=slots.TRAIN_STREAM,
+            heldout=slots.HELDOUT_ROWS,
+        )
     return LoadDataset(
         "load_dataset",
         reference=chosen.reference,
@@ -94,15 +106,48 @@ def _require_rows(config: SupervisedConfig) -> None:
 
 
 def _validate(config: SupervisedConfig) -> Iterable[Problem]:
+    yield from _retention_problems(config)
     if config.max_steps is not None and config.max_steps < 1:
         yield Problem(what="must be at least 1, or None for all steps", where="max_steps", given=str(config.max_steps))
     if config.limit is not None and config.limit < 1:
         yield Problem(what="must be at least 1, or None for all rows", where="limit", given=str(config.limit))
+    if config.streaming and config.max_steps is None and config.epochs > 1:
+        yield Problem(
+            what="several passes over a stream have no known last step",
+            where="streaming",
+            fix="Give max_steps, or epochs=1",
+        )
+    if config.gradient_accumulation_steps > config.batch_size:
+        yield Problem(
+            what="is more than batch_size: a call would have no row",
+            where="gradient_accumulation_steps",
+            given=str(config.gradient_accumulation_steps),
+            fix=f"Give at most {config.batch_size}, or raise batch_size",
+        )
     if config.max_steps is not None and config.warmup_steps > config.max_steps:
         yield Problem(
             what="is more than max_steps, so the full rate would never be reached",
             where="warmup_steps",
             given=str(config.warmup_steps),
+        )
+
+
+def _retention_problems(config: SupervisedConfig) -> Iterable[Problem]:
+    """What cannot be kept, and what cannot be told to be best."""
+    given = [key for key in ("keep_checkpoints", "keep_best", "checkpoint_ttl") if getattr(config, key)]
+    if given and not (config.save_every or config.save_every_tokens):
+        what, fix = "there are no periodic checkpoints that could go", "Give save_every or save_every_tokens"
+        yield Problem(what=what, where=", ".join(given), fix=fix)
+    evaluated = config.eval_rows > 0 and (
+        config.eval_every == 1
+        or (config.eval_every > 1 and not config.save_every_tokens and config.save_every % config.eval_every == 0)
+    )
+    if config.keep_best and config.best_metric.startswith("eval/") and not evaluated:
+        yield Problem(
+            what=f"a checkpoint has {config.best_metric} only if its own step is evaluated",
+            where="keep_best",
+            given=str(config.keep_best),
+            fix="Make save_every a multiple of eval_every (by tokens: eval_every=1), with eval_rows",
         )
 
 

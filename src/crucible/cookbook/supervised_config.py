@@ -8,6 +8,7 @@ from typing import Any, Literal
 import chz
 from chz.validators import ge, gt
 
+from crucible.cookbook.durations import seconds_of
 from crucible.kitchen.config import REFERENCE
 
 TrainOnName = Literal[
@@ -32,6 +33,11 @@ def filled(config: Any, key: str) -> None:
     """A validator: no empty text."""
     if not getattr(config, key):
         raise ValueError(f"Expected {key} to be a name, not an empty text")
+
+
+def duration(config: Any, key: str) -> None:
+    """A validator: a time such as 7d, or an empty text."""
+    seconds_of(getattr(config, key))
 
 
 @chz.chz(typecheck=True)
@@ -62,6 +68,11 @@ class SupervisedConfig:
     epochs: int = chz.field(default=1, validator=ge(1), doc="passes over the training rows")
     max_steps: int | None = chz.field(default=None, doc="stop after this many optimizer steps (None: all of them)")
     batch_size: int = chz.field(default=4, validator=ge(1), doc="rows per optimizer step")
+    gradient_accumulation_steps: int = chz.field(
+        default=1,
+        validator=ge(1),
+        doc="forward_backward calls per optimizer step: each takes batch_size / this many rows, their gradients add up",
+    )
     max_length: int = chz.field(
         default=1024, validator=ge(2), doc="longest row in tokens; longer ones are cut and counted"
     )
@@ -72,15 +83,48 @@ class SupervisedConfig:
         default=0.0, validator=[ge(0), finite], doc="clip the gradient's global norm (0: never)"
     )
     save_every: int = chz.field(default=0, validator=ge(0), doc="steps between checkpoints (0: only the final one)")
+    save_every_tokens: int = chz.field(
+        default=0, validator=ge(0), doc="input tokens between checkpoints, in place of steps or beside them (0: off)"
+    )
+    save_every_seconds: float = chz.field(
+        default=0.0,
+        validator=[ge(0), finite],
+        doc="seconds between checkpoints that only serve to go on, each replacing the one before (0: off)",
+    )
+    keep_checkpoints: int = chz.field(
+        default=0, validator=ge(0), doc="how many of the newest periodic checkpoints stay (0: all, or keep_best alone)"
+    )
+    keep_best: int = chz.field(
+        default=0, validator=ge(0), doc="how many checkpoints stay for being the best by best_metric at their step"
+    )
+    best_metric: str = chz.field(default="eval/nll", validator=filled, doc="the metric that keep_best goes by")
+    best_is: Literal["lowest", "highest"] = chz.field(default="lowest", doc="which value of best_metric is best")
+    checkpoint_ttl: str = chz.field(
+        default="",
+        validator=duration,
+        doc="age at which a periodic checkpoint goes unless it is among the best: 90s, 12h, 7d, 2w ('': at none)",
+    )
     eval_every: int = chz.field(default=0, validator=ge(0), doc="steps between evaluations (0: only before and after)")
     eval_rows: int = chz.field(default=32, validator=ge(0), doc="held-out rows to evaluate on (0: no evaluation)")
     limit: int | None = chz.field(
         default=None, doc="read only this many first rows of the data set (None: all of them)"
     )
+    streaming: bool = chz.field(
+        default=False,
+        doc="read rows while training, never all at once; needs max_steps or one pass; holds out the first eval_rows",
+    )
+    shuffle_buffer: int = chz.field(
+        default=1000, validator=ge(1), doc="when streaming: rows that are shuffled together, each so many in turn"
+    )
     seed: int = chz.field(default=0, validator=ge(0), doc="draws the adapter, the order of rows and the held-out rows")
     pipeline_depth: int = chz.field(
         default=1, validator=ge(0), doc="steps submitted before the oldest is awaited; never changes the numbers"
     )
+
+    @property
+    def ttl_seconds(self) -> float:
+        """`checkpoint_ttl` in seconds; 0 where there is none."""
+        return seconds_of(self.checkpoint_ttl)
 
 
 @chz.chz(typecheck=True)

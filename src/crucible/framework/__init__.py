@@ -17,6 +17,7 @@ from crucible.framework.context import StageContext as StageContext
 from crucible.framework.declaration import declaration as declaration
 from crucible.framework.draw import draw_mermaid as draw_mermaid
 from crucible.framework.draw import draw_text as draw_text
+from crucible.framework.entries import Keep as Keep
 from crucible.framework.journal import Journal as Journal
 from crucible.framework.journal_file import read_records as read_records
 from crucible.framework.lift import lift as lift
@@ -57,6 +58,7 @@ __all__ = [
     "Every",
     "History",
     "Journal",
+    "Keep",
     "Loop",
     "Named",
     "Node",

@@ -10,8 +10,9 @@ from typing import Any, Union, cast, get_args, get_origin
 import msgspec
 
 from crucible.errors import Problem
-from crucible.framework.declaration import SlotField, declaration
-from crucible.framework.slot import READS, WRITES, Slot, name_of_type
+from crucible.framework.codec import codec_named
+from crucible.framework.declaration import SlotField, declaration, slots_of
+from crucible.framework.slot import READS, WRITES, Durable, Slot, name_of_type
 from crucible.framework.stage import Stage
 from crucible.ir import json_problems
 
@@ -20,6 +21,8 @@ def stage_problems(stage: Stage, path: str) -> Iterator[Problem]:
     """Every problem that this stage has without regard to its neighbours."""
     declared = declaration(type(stage))
     yield from _runners_problems(stage, path)
+    if stage.pure:
+        yield from _pure_problems(stage, path)
     for name, field in declared.slots.items():
         slot: Any = getattr(stage, name)
         if isinstance(slot, Slot):
@@ -56,6 +59,25 @@ def _runners_problems(stage: Stage, path: str) -> Iterator[Problem]:
     if stage.runs_in == "process" and (stage.ports or stage.optional_ports):
         fix = "Leave its ports to another stage, or run it in the loop or a thread"
         yield Problem(what="a stage in a process of its own has no ports", where=path, fix=fix)
+
+
+def _pure_problems(stage: Stage, path: str) -> Iterator[Problem]:
+    """What a pure stage's outputs could not be kept for, or would depend on beside its inputs."""
+    if stage.ports or stage.optional_ports:
+        fix = "Leave its ports to another stage, or do not call it pure"
+        yield Problem(
+            what="a pure stage has no ports: what comes from one is no function of its inputs", where=path, fix=fix
+        )
+    if stage.checkpoints:
+        yield Problem(what="a pure stage asks for no checkpoint", where=path, fix="Leave that to another stage")
+    for name, field, slot in slots_of(stage):
+        codec = codec_named(slot.survives.codec) if isinstance(slot.survives, Durable) else None
+        if field.access != READS and (codec is None or not codec.cheap):
+            what, fix = (
+                "a pure stage writes only slots that a cheap codec saves",
+                'Make it Durable, by "json" for example',
+            )
+            yield Problem(what=what, where=f"{path}.{name}", given=repr(slot), fix=fix)
 
 
 def _is_number(value: object) -> bool:

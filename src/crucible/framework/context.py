@@ -1,14 +1,14 @@
 """What may a stage see and do while it runs? Its declared slots and ports, and the run's records."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from crucible.errors import Problem, UndeclaredSlotError, WorkflowError
 from crucible.framework.codec import Place
 from crucible.framework.declaration import slots_of
-from crucible.framework.entries import Artifact, Entry, Request, Result
+from crucible.framework.entries import Artifact, Entry, Keep, Request, Result
 from crucible.framework.run import Run
 from crucible.framework.slot import READS, WRITES, Slot
 from crucible.framework.state import State
@@ -160,22 +160,36 @@ class StageContext:
         """Record a file or folder that the run made."""
         self._record(Artifact(name, path))
 
-    def record_checkpoint(self, record: Mapping[str, Any], *, publish_as: str = "", rolling: bool = False) -> None:
+    def record_checkpoint(
+        self,
+        record: Mapping[str, Any] | None,
+        *,
+        publish_as: str = "",
+        rolling: bool = False,
+        keep: Keep | None = None,
+    ) -> None:
         """Ask for a checkpoint: every durable slot as it is at the end of this iteration of the innermost loop (or
         of this node, outside of loops), from where the run can be continued.
 
         record: its line of `checkpoints.jsonl`, to which is added where a session was saved (`state_path`); JSON
-        data; `name`, a plain file name, names it. publish_as: also record where, as a result and an artifact of
-        this name. rolling: it is deleted when the next one is there.
+        data; `name`, a plain file name, names it. None: it has no line, and is rolling. publish_as: also record where,
+        as a result and an artifact of this name. rolling: it is deleted when the next one is there. keep: until when
+        it stays, as this stage's; the line says so (None: for good).
 
         Raises:
             WorkflowError: if the record is not JSON data, or the stage's class does not say `checkpoints = True`.
         """
-        line = dict(record)
+        line = dict(record or {})
         self._refuse_foreign(line, "checkpoint")
         if self._allowed.checkpoints is False:
             fix = "Set checkpoints = True on its class"
             raise WorkflowError.of("the stage asks for a checkpoint without declaring that", where=self.path, fix=fix)
+        if record is None:
+            self._requests.append(Request(name="", record=None, rolling=True))
+            return
+        if keep is not None:
+            line |= {"ttl_seconds": keep.ttl_seconds} if keep.ttl_seconds else {}
+            line["keep"] = asdict(replace(keep, stage=self.path))
         name = line.pop("name", "")
         self._requests.append(Request(name=str(name), record=line, publish_as=publish_as, rolling=rolling))
 

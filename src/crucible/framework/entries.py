@@ -33,12 +33,38 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Completed:
-    """A stage that finished, by its name."""
+    """A stage that finished, by its name. times: 0 only says that it is the first time, to be counted later."""
 
     stage: str
+    times: int = 1
 
 
-Entry: TypeAlias = MetricsRow | Result | Artifact | Checkpoint | Completed
+@dataclass(frozen=True)
+class Skipped:
+    """A stage that failed and was passed over. path: where it stands. why: its error, in words."""
+
+    path: str
+    why: str
+
+
+Entry: TypeAlias = MetricsRow | Result | Artifact | Checkpoint | Completed | Skipped
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keep:
+    """Which of the checkpoints that one stage asks for stay once there are newer ones; what either number keeps stays.
+
+    stage: who asks. newest: how many of the newest. best: how many of those with the lowest (highest) value of
+    `metric`, recorded at the checkpoint's own `step`; while fewer have one, those without it stay too. Both 0: all.
+    ttl_seconds: one older than this goes unless it is one of the best; 0: at no age.
+    """
+
+    stage: str = ""
+    newest: int = 0
+    best: int = 0
+    metric: str = "eval/nll"
+    highest: bool = False
+    ttl_seconds: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +72,7 @@ class Request:
     """A checkpoint that a stage has asked for.
 
     name: a plain file name; "" lets the position name it. record: its line, to which the codecs add what they say
-    of the saved slots; None for one that no stage asked for. publish_as: also record where the state was saved, as
+    of the saved slots; None for one without a line. publish_as: also record where the state was saved, as
     a result and an artifact of this name. rolling: needless once there is a later one.
     """
 

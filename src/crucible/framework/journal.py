@@ -10,7 +10,7 @@ import msgspec
 
 from crucible.errors import PortError
 from crucible.framework.atomic import append_durably, write_atomically
-from crucible.framework.entries import Artifact, Checkpoint, Completed, Entry, Request, Result
+from crucible.framework.entries import Artifact, Checkpoint, Completed, Entry, Request, Result, Skipped
 from crucible.framework.journal_file import FILE_NAME, JournalFile
 from crucible.framework.point import START, Point, Saved
 from crucible.framework.position import Position, to_plain
@@ -18,6 +18,8 @@ from crucible.ports import MetricsStore
 from crucible.ports.metrics_store import MetricsRow
 
 CHECKPOINTS = "checkpoints.jsonl"
+SKIPPED = "skipped_stages"
+"""The result that says, by path, why stages were passed over."""
 
 
 class Journal:
@@ -59,19 +61,17 @@ class Journal:
             case Artifact(name, path):
                 self.artifacts[name] = path
                 self._pending.artifacts[name] = str(path)
-            case Completed(stage):
-                self.completed[stage] += 1
-                self._pending.completed[stage] += 1
+            case Completed(stage, times):
+                self.completed[stage] += times
+                self._pending.completed[stage] += times
+            case Skipped(path, why):
+                self.add(Result(SKIPPED, {**self.results.get(SKIPPED, {}), path: why}))
             case Checkpoint(record):
                 self.flush()
                 if self._run_dir is not None:
                     append_durably(self._run_dir / CHECKPOINTS, msgspec.json.encode(record) + b"\n")
                 self.checkpoints.append(record)
                 self._pending.checkpoints.append(record)
-
-    def seen(self, stage: str) -> None:
-        """Note that a stage has finished for the first time, though what it did is not counted yet."""
-        self.completed[stage] += 0
 
     def flush(self) -> None:
         """Return when the recorded metrics are durable."""

@@ -76,7 +76,8 @@ class Stream:
     """Produce for each item, at most `capacity` items ahead of a consumer that runs beside it.
 
     over, bind: as in a loop. consume sees the slots that produce and bind wrote as that item's produce left them.
-    The plan refuses a produce that reads what consume writes, so that timing cannot change a number.
+    The plan refuses a produce that reads what consume writes, so that timing cannot change a number. An item counts
+    as ahead until it is consumed: with a capacity of 1 the two take turns, with 2 they overlap.
     """
 
     name: str
@@ -84,7 +85,7 @@ class Stream:
     produce: "Sequence[Node]" = field(kw_only=True)
     consume: "Sequence[Node]" = field(kw_only=True)
     bind: Slot[Any] | None = field(default=None, kw_only=True)
-    capacity: int = field(default=1, kw_only=True)
+    capacity: int = field(default=2, kw_only=True)
 
     def __post_init__(self) -> None:
         _freeze(self, "produce", "consume")

@@ -1,12 +1,15 @@
 """How does a stage run where it can be killed? In a process of its own, which gets its slots and sends back work."""
 
-import asyncio
 import multiprocessing
+import os
+import signal
+import threading
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
+from types import FunctionType
 from typing import Any
 
 from crucible.framework.context import StageContext
@@ -14,21 +17,24 @@ from crucible.framework.entries import Entry, Request
 from crucible.framework.run import Run
 from crucible.framework.stage import Stage
 from crucible.framework.state import State
+from crucible.framework.threads import Threads
 from crucible.telemetry import Bus, Event
 
 _SPAWN = multiprocessing.get_context("spawn")  # a forked child would inherit torch's threads, locked as they were
+_GRACE = 10.0
+"""Seconds that a process which has sent its outcome may take to end."""
 
 
 class StageProcessError(RuntimeError):
-    """A stage's process ended without an answer, or its failure could not be sent as it was."""
+    """A stage's process ended without an answer, or something could not be sent to it or back."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Work:
-    """What crosses over."""
+    """What crosses over. run: its fields, since a mapping that cannot be changed cannot be sent."""
 
     stage: Stage
-    run: Run
+    run: Mapping[str, Any]
     path: str
     slots: Mapping[str, object]
 
@@ -41,53 +47,130 @@ class _Outcome:
     entries: list[Entry] = field(default_factory=list[Entry])
     requests: list[Request] = field(default_factory=list[Request])
     events: list[tuple[str, Mapping[str, float], Mapping[str, object]]] = field(default_factory=list[Any])
-    error: BaseException | None = None
+    raised: "_Raised | None" = None
 
 
-async def call_in_process(stage: Stage, context: StageContext) -> None:
+class _Raised:
+    """An exception on its way. One whose class has an `__init__` of its own is made again without it: pickle would
+    call it with the message alone."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._kind, self._args, self._facts = type(error), error.args, vars(error)
+        self._whole = None if isinstance(self._kind.__init__, FunctionType) else error
+
+    def error(self) -> BaseException:
+        """The exception, as it was raised."""
+        if self._whole is not None:
+            return self._whole
+        made = self._kind.__new__(self._kind, *self._args)
+        vars(made).update(self._facts)
+        return made
+
+
+async def call_in_process(stage: Stage, context: StageContext, *, threads: Threads) -> None:
     """Run `execute` in a new process and take over what it wrote, recorded and emitted.
 
-    A cancelled call kills the process.
+    A cancelled call kills the process, with all that it has started, and returns when it is gone. If this process is
+    killed, so is that one.
 
     Raises:
-        StageProcessError: if the process dies, or the stage or its slots cannot be sent.
+        StageProcessError: if the process dies, or the stage, its slots or its outcome cannot be sent.
         Exception: whatever the stage raised.
     """
-    work = _Work(stage=stage, run=context.run, path=context.path, slots=context.readable())
-    ours, theirs = _SPAWN.Pipe(duplex=False)
-    process = _SPAWN.Process(target=_serve, args=(theirs, work), daemon=True)
-    try:
-        await asyncio.to_thread(_start, process, context.path)
-        theirs.close()
-        outcome: _Outcome = await asyncio.to_thread(_receive, ours, process)
-    finally:
-        with suppress(ValueError, AttributeError):  # it was never started
-            process.kill()
-        ours.close()
-    if outcome.error is not None:
-        raise outcome.error
+    facts = {**vars(context.run), "config": dict(context.run.config)}
+    child = _Child(_Work(stage=stage, run=facts, path=context.path, slots=context.readable()))
+    outcome = await threads.run(child.run, on_cancel=child.stop)
+    if outcome.raised is not None:
+        raise outcome.raised.error()
     context.take(outcome.written, outcome.entries, outcome.requests, outcome.events)
 
 
-def _start(process: Any, path: str) -> None:
+class _Child:
+    """One process, from its start to its end: all but `stop` happens in one thread."""
+
+    def __init__(self, work: _Work) -> None:
+        self._work = work
+        self._stopped, self._stop = _SPAWN.Pipe(duplex=False)
+
+    def stop(self) -> None:
+        """Have it killed. Safe from another thread, and to call twice."""
+        with suppress(OSError):  # it is over
+            self._stop.send_bytes(b"!")
+
+    def run(self) -> _Outcome:
+        """Start it, wait for what it sends, and for its end.
+
+        Raises:
+            StageProcessError: as `call_in_process`; also if it was stopped.
+        """
+        ours, theirs = _SPAWN.Pipe(duplex=False)
+        process = _SPAWN.Process(target=_serve, args=(theirs, self._work))
+        with ours, self._stopped, self._stop:
+            try:
+                with theirs:
+                    _start(process)
+                ready = wait([ours, self._stopped, process.sentinel])
+                outcome = _received(ours) if self._stopped not in ready else None
+                if outcome is not None:
+                    process.join(_GRACE)
+            finally:
+                _end(process)
+        if outcome is None:
+            raise StageProcessError(f"the stage's process ended without an answer ({_how(process.exitcode)})")
+        return outcome
+
+
+def _start(process: Any) -> None:
     try:
         process.start()
     except Exception as error:
-        raise StageProcessError(f"{path}: the stage cannot be sent to a process: {error}") from error
+        raise StageProcessError(f"the stage cannot be sent to a process: {error}") from error
 
 
-def _receive(ours: Connection, process: Any) -> _Outcome:
+def _received(ours: Connection) -> _Outcome | None:
     try:
-        outcome = ours.recv()
-    except (EOFError, OSError) as error:
-        process.join(5)
-        raise StageProcessError(f"the stage's process ended without an answer (exit {process.exitcode})") from error
+        return ours.recv()
+    except (EOFError, OSError):
+        return None
+    except Exception as error:  # whatever a value's own class raises when it is made again
+        raise StageProcessError(f"what the stage's process sent cannot be read: {error!r}") from error
+
+
+def _end(process: Any) -> None:
+    """Kill what is left of it, and of what it has started; then wait until it is gone."""
+    if process.pid is None or process.exitcode is not None:
+        return
+    with suppress(ProcessLookupError, PermissionError):  # it has not come to lead a group, or is a zombie on macOS
+        os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
     process.join()
-    return outcome
+
+
+def _how(exit_code: int | None) -> str:
+    assert exit_code is not None, "it is gone"
+    return f"killed by {signal.Signals(-exit_code).name}" if exit_code < 0 else f"exit code {exit_code}"
 
 
 def _serve(theirs: Connection, work: _Work) -> None:
-    """The child's side."""
+    """The child's side. It leads a process group, so that Ctrl-C in the terminal is its parent's to handle."""
+    os.setsid()
+    threading.Thread(target=_follow_parent, daemon=True).start()
+    outcome = _done(work)
+    try:
+        theirs.send(outcome)
+    except Exception as error:  # noqa: BLE001  (what cannot be pickled is said in words)
+        theirs.send(_Outcome(raised=_Raised(_in_words(outcome, error))))
+
+
+def _follow_parent() -> None:
+    """Die with the parent, even by kill -9: whoever continues its run must not meet this process at work."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.killpg(0, signal.SIGKILL)
+
+
+def _done(work: _Work) -> _Outcome:
     outcome, state, bus = _Outcome(), State(), Bus()
     for name, value in work.slots.items():
         state.put(name, value)
@@ -99,7 +182,7 @@ def _serve(theirs: Connection, work: _Work) -> None:
     bus.attach("parent", "*", tell)
     context = StageContext.alone(
         work.stage,
-        run=work.run,
+        run=Run(**work.run),
         path=work.path,
         state=draft,
         bus=bus,
@@ -111,9 +194,12 @@ def _serve(theirs: Connection, work: _Work) -> None:
         outcome.written = draft.values()
     except Exception as error:  # noqa: BLE001  (sent to the parent and raised there)
         error.add_note("".join(traceback.format_exception(error)))
-        outcome.error = error
-    try:
-        theirs.send(outcome)
-    except Exception as error:  # noqa: BLE001  (what cannot be pickled is said in words)
-        failed = outcome.error or error
-        theirs.send(_Outcome(error=StageProcessError(f"{type(failed).__name__}: {failed}")))
+        outcome.raised = _Raised(error)
+    return outcome
+
+
+def _in_words(outcome: _Outcome, reason: Exception) -> StageProcessError:
+    if outcome.raised is None:
+        return StageProcessError(f"what the stage made cannot be sent back: {reason}")
+    error = outcome.raised.error()
+    return StageProcessError(f"{type(error).__name__}: {error}")

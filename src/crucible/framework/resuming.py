@@ -19,9 +19,11 @@ from crucible.framework.survival import needed
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """What a journal says of a run. points: oldest first. facts: of its latest start. damage: sentences."""
+    """What a journal says of a run. points: oldest first. facts: of its latest start. experiments: the hashes of what
+    it was ever started with. damage: sentences."""
 
     points: tuple[Point, ...] = (START,)
+    experiments: tuple[str, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict[str, Any])
     damage: tuple[str, ...] = ()
 
@@ -40,7 +42,12 @@ def read_history(run_dir: Path) -> History:
     except (ValueError, KeyError, TypeError) as error:
         return History(damage=(f"{run_dir / FILE_NAME} is not what this version writes: {error!r}",))
     starts = [record for record in records if record["kind"] == "start"]
-    return History(points=tuple(points), facts=starts[-1] if starts else {}, damage=tuple(damage))
+    return History(
+        points=tuple(points),
+        facts=starts[-1] if starts else {},
+        experiments=tuple(start["experiment"] for start in starts if "experiment" in start),
+        damage=tuple(damage),
+    )
 
 
 def repair(run_dir: Path) -> None:
@@ -97,7 +104,8 @@ async def restore(
             skipped.append(f"the checkpoint at {point.position} cannot be used: {error}")
             continue
         journal.rewind(point, rows)
-        snapshots.restored(point.slots)
+        snapshots.restored()
+        await snapshots.retain()
         return Resumed(point=point, skipped=tuple(skipped))
     raise AssertionError("the start is a point that needs nothing")
 

@@ -16,7 +16,8 @@ class Run:
     """The facts of one run.
 
     recipe, workflow: their names. config: every value, by key. run_id: names the run in metrics and events.
-    run_dir: where it writes; None writes nothing. started_at: with its time zone.
+    run_dir: where it writes; None writes nothing. cache_dir: where outputs of pure stages are kept, for all runs; None
+    keeps none. started_at: with its time zone.
     """
 
     run_id: str
@@ -24,6 +25,7 @@ class Run:
     workflow: str = ""
     config: Mapping[str, object] = field(default_factory=dict[str, object])
     run_dir: Path | None = None
+    cache_dir: Path | None = None
     started_at: datetime = field(default_factory=_now)
 
     def __post_init__(self) -> None:

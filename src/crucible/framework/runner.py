@@ -5,7 +5,8 @@ import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from functools import partial
+from itertools import count, islice
 from typing import Any, cast
 
 from crucible.errors import WorkflowError
@@ -13,7 +14,7 @@ from crucible.framework.check import check
 from crucible.framework.conditions import Condition, holds
 from crucible.framework.entries import Completed, Entry, Request, Result
 from crucible.framework.journal import Journal
-from crucible.framework.nodes import Loop, Node, Parallel, Range, Stream, When, Workflow, blocks_of, path_of
+from crucible.framework.nodes import Loop, Node, Parallel, Range, Stream, When, Workflow, blocks_of, path_of, stages_in
 from crucible.framework.position import Cursor, Position, cursor_to, holds_name
 from crucible.framework.result import RunResult
 from crucible.framework.resuming import History, Resumed, restore
@@ -25,6 +26,8 @@ from crucible.framework.stage_runner import StageRunner, told_of
 from crucible.framework.state import State
 from crucible.framework.stopping import RunStopped, Stop
 from crucible.framework.survival import durable_slots, rebuilders
+from crucible.framework.threads import Threads
+from crucible.framework.together import together
 from crucible.framework.workflow import written_slots
 from crucible.ports import MetricsStore, Port
 from crucible.telemetry import Bus, default_bus
@@ -72,10 +75,11 @@ async def execute(
         await runner.whole(history)
         journal.flush()
     except BaseException as error:
-        await runner.stages.unwind(error)
+        await runner.stages.undo.all(error)
         bus.emit("workflow.exception", {"duration_ns": time.perf_counter_ns() - started}, {**told, **told_of(error)})
         raise
     finally:
+        runner.threads.close()
         journal.close()
     duration = time.perf_counter_ns() - started
     bus.emit("workflow.stop", {"duration_ns": duration}, told)
@@ -115,10 +119,13 @@ class _Runner:
         self.workflow, self.run, self.bus, self.journal, self.stop = workflow, run, bus, journal, stop
         self.state = State()
         self.snapshots = Snapshots(durable_slots(workflow), run=run, ports=ports, journal=journal, bus=bus)
-        self.stages = StageRunner(run=run, ports=ports, bus=bus, journal=journal, snapshots=self.snapshots)
+        # a stage runs once at a time, so that many threads let all of them run side by side
+        self.threads = Threads(sum(stage.runs_in != "loop" for stage in stages_in(workflow.body)))
+        self.stages = StageRunner(run=run, ports=ports, bus=bus, snapshots=self.snapshots, threads=self.threads)
+        self.branches = count(1)
         self.resumed: Resumed | None = None
         self.again: frozenset[int] = frozenset()  # by id: the stages to run again for the slots that they write
-        self.in_loop = 0
+        self.in_loop, self.ended = 0, False
 
     async def whole(self, history: History | None) -> None:
         """The workflow, from its beginning or from where its history ends."""
@@ -141,12 +148,17 @@ class _Runner:
                 raise RunStopped(f"stopped at {self.journal.last.position}") from error
             raise
         finally:
+            self.ended = True
             self.stop.attend(None)
 
     def interrupt(self, task: "asyncio.Task[Any] | None", loop: asyncio.AbstractEventLoop) -> None:
         """Outside of a loop that will look at the wish itself, cancel: a point is behind every stage."""
-        if not self.in_loop and task is not None:
-            loop.call_soon_threadsafe(task.cancel)
+
+        def cancel() -> None:
+            if not self.in_loop and not self.ended and task is not None:
+                task.cancel()
+
+        loop.call_soon_threadsafe(cancel)
 
     async def block(self, nodes: Sequence[Node], scope: Scope, cursor: Cursor) -> None:
         """Run the nodes, or those that are left of them behind the cursor."""
@@ -231,7 +243,7 @@ class _Runner:
         else:
             self.snapshots.boundary(position, scope.state)
         if self.journal.last.position == position:
-            self.stages.keep()
+            self.stages.undo.keep(position)
 
     async def halt(self, position: Position, scope: Scope) -> None:
         """Write a checkpoint here, and end."""
@@ -243,7 +255,8 @@ class _Runner:
         self, begun: Begun, position: Position, scope: Scope, *, late: frozenset[str] = frozenset()
     ) -> None:
         await self.snapshots.finish(begun, position, scope.state, late=late, pending=scope.above)
-        self.stages.keep()
+        if self.journal.writes:
+            self.stages.undo.keep(position)
 
     async def loop(self, loop: Loop, scope: Scope, *, start: int = 0, cursor: Cursor | None = None) -> None:
         path = path_of(loop, scope.path)
@@ -273,9 +286,7 @@ class _Runner:
                 )
                 await self.block(loop.body, inside, cursor)
                 cursor = Cursor((), "")
-                for entry in entries:
-                    if isinstance(entry, Completed):
-                        self.journal.seen(entry.stage)
+                _tell_seen(entries, scope)
                 done = loop.until is not None and self.holds(loop.until, inside)
                 position = scope.position.inside(loop.name, iteration)
                 stopping = scope.loops and self.stop.wanted
@@ -342,11 +353,18 @@ class _Runner:
                 requests=[],
                 boundaries=False,
                 loops=False,
+                branch=(*scope.branch, next(self.branches)),
             )
             async with gate:
-                await self.block(node.branches[number], inside, Cursor((), ""))
+                try:
+                    await self.block(node.branches[number], inside, Cursor((), ""))
+                except Exception as error:
+                    if node.on_error == "continue":
+                        await self.stages.undo.branch(inside.branch, error)
+                    raise
 
-        failures = await _together([run(n) for n in range(len(node.branches))], halt=node.on_error == "halt")
+        works = [partial(run, number) for number in range(len(node.branches))]
+        failures = await together(works, halt=node.on_error == "halt")
         for number, (draft, entries) in enumerate(zip(drafts, records, strict=True)):
             if number not in failures:
                 draft.commit()
@@ -367,7 +385,7 @@ class _Runner:
             items = enumerate(self.items(node, path, scope, start), start=start + 1)
             while True:
                 await places.acquire()
-                if (number_item := next(items, None)) is None or (scope.loops and self.stop.wanted):
+                if (scope.loops and self.stop.wanted) or (number_item := next(items, None)) is None:
                     break
                 iteration, item = number_item
                 if node.bind is not None:
@@ -384,36 +402,37 @@ class _Runner:
                     loops=False,
                 )
                 await self.block(node.produce, inside, Cursor((), ""))
-                for entry in entries:
-                    if isinstance(entry, Completed):
-                        self.journal.seen(entry.stage)
                 consuming = replace(inside, state=scope.state.held(held), record=scope.record)
                 made.put_nowait(_InFlight(consuming, entries, None, scope.position.inside(node.name, iteration)))
             made.put_nowait(None)
 
         async def consume() -> None:
+            last = scope.position.inside(node.name, start)
             while (item := await made.get()) is not None:
-                await self.consumed(node, item, scope)
+                await self.consumed(node, item, scope, ahead=held)
+                last = item.position
                 places.release()
+            if scope.loops and self.stop.wanted:  # the producer has stopped as well: nothing is ahead
+                await self.halt(last, scope)
 
         self.in_loop += scope.loops
         try:
-            await _together([produce(), consume()], halt=True)
+            await together([produce, consume], halt=True)
         finally:
             self.in_loop -= scope.loops
 
-    async def consumed(self, node: Stream, item: _InFlight, scope: Scope) -> None:
-        """Consume one item; then the checkpoint that was asked for, or that a wish to stop asks for."""
+    async def consumed(self, node: Stream, item: _InFlight, scope: Scope, *, ahead: frozenset[str]) -> None:
+        """Consume one item; then the checkpoint that was asked for. ahead: what the producer may have changed since,
+        which this checkpoint holds as it was and the next one holds anew."""
+        _tell_seen(item.entries, scope)
         await self.block(node.consume, item.scope, Cursor((), ""))
         for entry in item.entries:
             item.scope.record(entry)
-        stopping = scope.loops and self.stop.wanted
         seen = replace(scope, state=item.scope.state)
-        begun = self.begin(item.scope.requests, item.position, seen, late=frozenset(), stopping=stopping)
+        begun = self.begin(item.scope.requests, item.position, seen, late=frozenset(), stopping=False)
         if begun is not None:
+            self.snapshots.changed(ahead)
             await self.commit(begun, item.position, item.scope)
-        if stopping:
-            raise RunStopped(f"stopped at {item.position}")
 
     def items(self, loop: Loop | Stream, path: str, scope: Scope, start: int) -> Iterable[object]:
         """What is left of the items from the number `start` on."""
@@ -432,25 +451,8 @@ class _Runner:
         return holds(condition, read=lambda slot: scope.state.get(slot.name), iteration=scope.iteration)
 
 
-async def _together(works: Sequence[Any], *, halt: bool) -> dict[int, BaseException]:
-    """Await all; with `halt`, the first failure cancels the others and is raised. The failures, by number."""
-    tasks = [asyncio.ensure_future(work) for work in works]
-    if not tasks:
-        return {}
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION if halt else asyncio.ALL_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    failures = {
-        number: error
-        for number, task in enumerate(tasks)
-        if not task.cancelled() and (error := task.exception()) is not None
-    }
-    stopped = [
-        error for error in failures.values() if not isinstance(error, Exception) or isinstance(error, RunStopped)
-    ]
-    if stopped or (halt and failures):
-        raise (stopped or list(failures.values()))[0]
-    return failures
+def _tell_seen(entries: Iterable[Entry], scope: Scope) -> None:
+    """Say which stages have finished, in the order in which they first did, before what they did is counted."""
+    for entry in entries:
+        if isinstance(entry, Completed):
+            scope.record(Completed(entry.stage, times=0))

@@ -16,7 +16,8 @@ class Scope:
     above: those of the enclosing loops' iterations, from the outside in, which wait for these to end.
     prefix: of stage names inside a nested workflow. iteration: the enclosing loop's, from 1; 0 outside of loops.
     position: of the block's start. boundaries: whether the run can be continued after each of the block's nodes;
-    loops: whether it can inside loops of this block.
+    loops: whether it can inside loops of this block. branch: of which branches of `Parallel` nodes it is a part, from
+    the outside in, each by a number of its own.
     """
 
     path: str
@@ -29,3 +30,4 @@ class Scope:
     position: Position = BEGINNING
     boundaries: bool = True
     loops: bool = True
+    branch: tuple[int, ...] = ()

@@ -1,14 +1,19 @@
 """Which durable slots have changed since they were last saved, and when are they written down?"""
 
+import math
+import time
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from crucible.framework.codec import Codec, Place, codec_named
 from crucible.framework.entries import Artifact, Checkpoint, Request, Result
 from crucible.framework.journal import Journal
-from crucible.framework.point import Saved
+from crucible.framework.journal_file import FILE_NAME, read_records
+from crucible.framework.point import Saved, points_in
 from crucible.framework.position import Position
+from crucible.framework.retention import Held, doomed, held_in
 from crucible.framework.run import Run
 from crucible.framework.slot import Durable, Slot
 from crucible.framework.state import State
@@ -41,7 +46,8 @@ class Snapshots:
         self._costly = frozenset(name for name, codec in self._codecs.items() if not codec.cheap)
         self._changed: set[str] = set()
         self._fingerprints: dict[str, str] = {}
-        self._rolling: dict[str, Saved] = {}
+        self._taken: set[str] = set()
+        self._held: list[Held] = []
 
     def changed(self, names: Iterable[str]) -> None:
         """Note that these durable slots may hold something else now."""
@@ -53,10 +59,14 @@ class Snapshots:
         if fingerprint and self._journal.last.fingerprints.get(slot) != fingerprint:
             self._fingerprints[slot] = fingerprint
 
-    def restored(self, slots: Mapping[str, Saved]) -> None:
-        """Note what the run was continued from."""
+    def restored(self) -> None:
+        """Note what the run was continued from: the journal, rewound, says all of it."""
         self._changed.clear()
-        self._rolling = {name: saved for name, saved in slots.items() if saved.rolling}
+        self._taken.clear()
+        for record in self._journal.checkpoints:
+            self._untaken(str(record.get("name", "")))
+        run_dir = self._run.run_dir
+        self._held = held_in(points_in(read_records(run_dir / FILE_NAME)[0]), self._costly) if run_dir else []
 
     def place(self, name: str) -> Place:
         """Where a checkpoint of this name goes."""
@@ -71,7 +81,8 @@ class Snapshots:
         take anything from it.
         """
         asked = tuple(sorted(requests, key=lambda request: request.rolling))  # a name that stays comes first
-        under = asked[0].name or _slug(position)
+        names = [self._untaken(request.name) for request in asked]  # each of them is taken from now on
+        under = names[0] or _slug(position)
         due = self._changed | (self._costly if any(request.record is not None for request in asked) else set[str]())
         wanted = [name for name in self._slots if name in due - late and state.has(name)]
         return Begun(asked, under, {name: self._save(name, state, under) for name in wanted})
@@ -98,10 +109,12 @@ class Snapshots:
             for name, (under, data) in saving.items()
         }
         told = self._told(saved)
-        for request in begun.requests:
-            self._record(request, told)
+        lines = [line for request in begun.requests if (line := self._record(request, told)) is not None]
         self._commit(position, saved, name=begun.under, pending=pending, durable=True)
-        await self._forget_rolling(saved)
+        costly = {name: now for name, now in saved.items() if name in self._costly}
+        if costly:
+            self._held.append(Held(slots=costly, lines=tuple(lines)))
+        await self.retain()
 
     def boundary(self, position: Position, state: State) -> None:
         """After a node outside of loops: a point, if that costs next to nothing."""
@@ -124,6 +137,16 @@ class Snapshots:
             value = await self._codecs[name].load(self._slots[name], saved.data, self.place(saved.name))
             state.put(name, value)
 
+    def _untaken(self, name: str) -> str:
+        """The name, with a number if an earlier checkpoint of this run has it: what a point refers to is never
+        overwritten, only what a kill has left behind the last one."""
+        free, number = name, 1
+        while name and free in self._taken:
+            number += 1
+            free = f"{name}-{number}"
+        self._taken.add(free)
+        return free
+
     def _save(self, name: str, state: State, checkpoint: str) -> tuple[str, Awaitable[Any]]:
         self._changed.discard(name)
         several = len(self._costly) > 1 and name in self._costly
@@ -142,27 +165,44 @@ class Snapshots:
                 told.update(self._codecs[name].told(now.data))
         return told
 
-    def _record(self, request: Request, told: Mapping[str, Any]) -> None:
+    def _record(self, request: Request, told: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        line: dict[str, Any] | None = None
         if request.record is not None:
             line = {**({"name": request.name} if request.name else {}), **request.record, **told}
             self._journal.add(Checkpoint(line))
             numbers = {key: float(value) for key, value in line.items() if type(value) in (int, float)}
-            words = {key: value for key, value in line.items() if key not in numbers}
-            about = {"run_id": self._run.run_id, **words, "path": line.get("state_path", "")}
+            words = {key: value for key, value in line.items() if key not in numbers and key != "keep"}
+            path = words.pop("state_path", "")
+            about = {"run_id": self._run.run_id, **words, "path": path}
             self._bus.emit("training.checkpoint", numbers, about)
         if request.publish_as and "state_path" in told:
             path = self.place(request.name).found(told["state_path"])
             self._journal.add(Artifact(request.publish_as, path))
             self._journal.add(Result(request.publish_as, path))
+        return line
 
-    async def _forget_rolling(self, saved: Mapping[str, Saved]) -> None:
-        """Discard what a rolling checkpoint held, now that a later one has taken its place."""
-        for name, now in saved.items():
-            old = self._rolling.pop(name, None)
-            if old is not None and old.name != now.name:
+    async def retain(self) -> None:
+        """Discard the checkpoints that nothing keeps any more. What a kill left of this is done by the next call:
+        after a resume, all that the journal knows is looked at."""
+        going = doomed(self._held, values=self._values, age=self._age)
+        self._held = [one for one in self._held if not any(one is other for other in going)]
+        staying = frozenset[str]().union(*(one.names for one in self._held))
+        for name, old in [pair for one in going for pair in one.slots.items()]:
+            if old.name not in staying:
                 await self._codecs[name].discard(old.data, self.place(old.name))
-            if now.rolling and name in self._costly:
-                self._rolling[name] = now
+
+    def _values(self, metric: str) -> dict[int, float]:
+        """A metric's values by step, the latest of each; a NaN is none."""
+        rows = [(row.step, row.values[metric]) for row in self._journal.metrics if metric in row.values]
+        return {step: value for step, value in rows if not math.isnan(value)}
+
+    def _age(self, held: Held) -> float | None:
+        """Seconds since it was written; None where that cannot be seen."""
+        path = self.place("").found(str(held.lines[0].get("state_path", "")))
+        try:
+            return time.time() - Path(path).stat().st_mtime
+        except (OSError, ValueError):
+            return None
 
     def _codec_name(self, name: str) -> str:
         survives = self._slots[name].survives

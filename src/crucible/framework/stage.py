@@ -28,7 +28,9 @@ class Stage(_Declared):
     when the run has them. `runs_in`: `loop` (execute is a coroutine), or for work that blocks a plain function
     in a `thread` (which cannot be killed, so it takes no timeout) or a `process` (which can; it has no ports, its
     slots are pickled there and back, and its class must be importable). `checkpoints`: it may call
-    `record_checkpoint`.
+    `record_checkpoint`. `pure`: what it writes and records follows from its options and inputs alone, so that it may
+    be taken from an earlier run (it has no ports, and writes slots that a cheap codec saves); its code counts as
+    changed when the source of its class or of a base has, or, where `version` is declared, when that has.
 
     Every stage can be told, where it is written in a workflow:
     timeout: seconds after which it is cancelled, taken back, and fails with `StageTimeoutError`.
@@ -49,6 +51,8 @@ class Stage(_Declared):
     optional_ports: ClassVar[tuple[type[Port], ...]] = ()
     runs_in: ClassVar[Literal["loop", "thread", "process"]] = "loop"
     checkpoints: ClassVar[bool] = False
+    pure: ClassVar[bool] = False
+    version: ClassVar[str] = ""
     timeout: float | None = None
     retry: int = 0
     backoff: float = 1.0

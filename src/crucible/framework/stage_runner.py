@@ -3,25 +3,28 @@
 import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
 
 from crucible.errors import WorkflowError
+from crucible.framework.cache import StageCache
 from crucible.framework.context import Allowed, StageContext
-from crucible.framework.entries import Completed, Entry, Request, Result
-from crucible.framework.journal import Journal
+from crucible.framework.entries import Completed, Entry, Request, Skipped
 from crucible.framework.nodes import path_of
+from crucible.framework.position import BEGINNING
 from crucible.framework.process import call_in_process
 from crucible.framework.run import Run
 from crucible.framework.scope import Scope
 from crucible.framework.slot import Durable, Rebuilt
 from crucible.framework.snapshots import Snapshots
 from crucible.framework.stage import Stage, StageTimeoutError
+from crucible.framework.threads import Threads
+from crucible.framework.undo import Done, Undo
 from crucible.framework.workflow import touches
 from crucible.ports import Port
 from crucible.telemetry import Bus
 
-SKIPPED = "skipped_stages"
+_How: TypeAlias = Literal["ran", "cached", "skipped"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +38,18 @@ class _Known:
 
 
 class StageRunner:
-    """Runs stages, and remembers those that can be taken back."""
+    """Runs stages; `undo` remembers those that can be taken back.
+
+    threads: for the stages that do not run in the loop.
+    """
 
     def __init__(
-        self, *, run: Run, ports: Mapping[str, Port], bus: Bus, journal: Journal, snapshots: Snapshots
+        self, *, run: Run, ports: Mapping[str, Port], bus: Bus, snapshots: Snapshots, threads: Threads
     ) -> None:
-        self._run, self._ports, self._bus, self._journal, self._snapshots = run, ports, bus, journal, snapshots
+        self._run, self._ports, self._bus, self._snapshots, self._threads = run, ports, bus, snapshots, threads
         self._known: dict[int, _Known] = {}  # by id of the stage, which the workflow keeps alive
-        self._done: list[tuple[Stage, StageContext]] = []
-        self._kept = 0
+        self._cache = StageCache(run.cache_dir, bus=bus) if run.cache_dir is not None else None
+        self.undo = Undo()
 
     async def run(self, stage: Stage, scope: Scope) -> None:
         """Run it, with its events."""
@@ -52,9 +58,11 @@ class StageRunner:
         self._bus.emit("stage.start", {}, told)
         started = time.perf_counter_ns()
         try:
-            if not (stage.retry or stage.on_error == "skip"):
-                await self._once(stage, self._context(stage, scope, path))
-            elif not await self._attempts(stage, scope, path, told):
+            if self._cache is not None and stage.pure:
+                outcome = await self._cached(self._cache, stage, scope, told)
+            else:
+                outcome = await self._work(stage, scope, told)
+            if outcome == "skipped":
                 return
         except BaseException as error:
             error.add_note(f"in the stage {path}")
@@ -67,7 +75,8 @@ class StageRunner:
             for name in known.rebuilt:
                 self._snapshots.rebuilt(name, scope.state.get(name))
         scope.record(Completed(scope.prefix + stage.name))
-        self._bus.emit("stage.stop", {"duration_ns": time.perf_counter_ns() - started}, told)
+        ended = {**told, "cached": True} if outcome == "cached" else told
+        self._bus.emit("stage.stop", {"duration_ns": time.perf_counter_ns() - started}, ended)
 
     async def rebuild(self, stage: Stage, scope: Scope, fingerprints: Mapping[str, str]) -> None:
         """Run it again for the rebuilt slots that it writes; whatever else it does leaves no trace.
@@ -82,10 +91,9 @@ class StageRunner:
         self._bus.emit("stage.start", {}, told)
         started = time.perf_counter_ns()
         draft = scope.state.draft()
-        context = self._context(stage, scope, path, state=draft, record=list[Entry]().append, requests=[])
         try:
-            await self._once(stage, context)
-            for name in known.rebuilt:
+            how = await self._work(stage, replace(scope, state=draft, record=list[Entry]().append, requests=[]), told)
+            for name in known.rebuilt if how == "ran" else ():
                 require_same(name, draft.get(name), fingerprints, path=path)
                 scope.state.put(name, draft.get(name))
         except BaseException as error:
@@ -93,32 +101,44 @@ class StageRunner:
             measured = {"duration_ns": time.perf_counter_ns() - started}
             self._bus.emit("stage.exception", measured, {**told, **told_of(error)})
             raise
+        self.undo.keep(BEGINNING)  # the run counts on it from before its last point
         self._bus.emit("stage.stop", {"duration_ns": time.perf_counter_ns() - started}, told)
 
-    def keep(self) -> None:
-        """A point is written: what was done until now is not to be undone any more."""
-        self._kept = len(self._done)
+    async def _cached(self, cache: StageCache, stage: Stage, scope: Scope, told: Mapping[str, object]) -> _How:
+        """What an earlier run of the same has kept; else run it, and keep what it makes."""
+        key = await cache.key(stage, scope.state, told)
+        kept = await cache.found(key, stage, told) if key is not None else None
+        if key is None:
+            return await self._work(stage, scope, told)
+        draft, entries = scope.state.draft(), list[Entry]()
+        if kept is not None:
+            how, entries = "cached", kept.entries
+            for name, value in kept.slots.items():
+                draft.put(name, value)
+        else:
+            how = await self._work(stage, replace(scope, state=draft, record=entries.append), told)
+            if how == "ran":
+                await cache.keep(key, stage, draft, entries, told)
+        draft.commit()
+        for entry in entries:
+            scope.record(entry)
+        return how
 
-    async def unwind(self, error: BaseException) -> None:
-        """Take back, newest first, what stages did since the last point, and release what all of them hold."""
-        while self._done:
-            stage, context = self._done.pop()
-            undo = len(self._done) >= self._kept
-            try:
-                if undo:
-                    await stage.rollback(context, error)
-                await stage.release(context)
-            except Exception as another:  # noqa: BLE001  (the rest is taken back all the same)
-                error.add_note(f"and {context.path} could not be taken back: {type(another).__name__}: {another}")
+    async def _work(self, stage: Stage, scope: Scope, told: Mapping[str, object]) -> _How:
+        """Once, or as often as it takes."""
+        path = str(told["path"])
+        if stage.retry or stage.on_error == "skip":
+            return await self._attempts(stage, scope, path, told)
+        await self._once(stage, scope, path)
+        return "ran"
 
-    async def _attempts(self, stage: Stage, scope: Scope, path: str, told: Mapping[str, object]) -> bool:
-        """Try, and try again; nothing of a failed attempt stays. False if the stage was skipped in the end."""
+    async def _attempts(self, stage: Stage, scope: Scope, path: str, told: Mapping[str, object]) -> _How:
+        """Try, and try again; nothing of a failed attempt stays."""
         started = time.perf_counter_ns()
         for attempt in range(stage.retry + 1):
             draft, entries, requests = scope.state.draft(), list[Entry](), list[Request]()
-            context = self._context(stage, scope, path, state=draft, record=entries.append, requests=requests)
             try:
-                await self._once(stage, context)
+                await self._once(stage, replace(scope, state=draft, record=entries.append, requests=requests), path)
             except Exception as error:
                 again = attempt < stage.retry and stage.retries(error)
                 if not again and (stage.on_error != "skip" or isinstance(error, WorkflowError)):
@@ -127,9 +147,8 @@ class StageRunner:
                 if not again:
                     measured = {"duration_ns": time.perf_counter_ns() - started}
                     self._bus.emit("stage.exception", measured, {**about, "skipped": True})
-                    skipped = {**self._journal.results.get(SKIPPED, {}), path: f"{type(error).__name__}: {error}"}
-                    scope.record(Result(SKIPPED, skipped))
-                    return False
+                    scope.record(Skipped(path, f"{type(error).__name__}: {error}"))
+                    return "skipped"
                 wait = stage.backoff * 2**attempt
                 self._bus.emit("stage.retry", {"attempt": attempt + 1, "seconds": wait}, about)
                 await asyncio.sleep(wait)
@@ -138,58 +157,65 @@ class StageRunner:
             scope.requests.extend(requests)
             for entry in entries:
                 scope.record(entry)
-            return True
+            return "ran"
         raise AssertionError("the last attempt returns or raises")
 
-    async def _once(self, stage: Stage, context: StageContext) -> None:
-        known = self._of(stage)
-        if known.undoes:
-            self._done.append((stage, context))
+    async def _once(self, stage: Stage, scope: Scope, path: str) -> None:
+        known, context = self._of(stage), self._context(stage, scope, path)
+        if not known.undoes:
+            await self._timed(stage, context)
+            return
+        done = Done(stage, context, scope.position, scope.branch)
+        self.undo.add(done)
         try:
-            await stage.validate(context)
-            if stage.timeout is None:
-                await self._call(stage, context)
-            else:
-                await self._timed(stage, context, stage.timeout)
-            self._refuse_debt(stage, context, known.allowed)
+            await self._timed(stage, context)
         except Exception as error:
-            if known.undoes and (stage.retry or stage.on_error == "skip"):
-                self._done.remove((stage, context))
-                await _take_back(stage, context, error)
+            if stage.retry or stage.on_error == "skip":
+                await self.undo.one(done, error)
             raise
+        left = scope.state.held(known.allowed.reads | known.allowed.writes)
+        done.context = self._context(stage, replace(scope, state=left), path)
+        done.context.written.update(context.written)
 
-    async def _timed(self, stage: Stage, context: StageContext, seconds: float) -> None:
-        limit = asyncio.timeout(seconds)
+    async def _timed(self, stage: Stage, context: StageContext) -> None:
+        if stage.timeout is None:
+            await self._call(stage, context)
+            return
+        limit, late = asyncio.timeout(stage.timeout), f"the stage took longer than its timeout of {stage.timeout:g} s"
         try:
             async with limit:
                 await self._call(stage, context)
-        except TimeoutError as error:
-            if not limit.expired():
-                raise
-            raise StageTimeoutError(f"the stage took longer than its timeout of {seconds:g} s") from error
+        except Exception as error:
+            if limit.expired():  # whatever it made of being cancelled
+                raise StageTimeoutError(late) from error
+            raise
+        if limit.expired():
+            raise StageTimeoutError(late)
 
     async def _call(self, stage: Stage, context: StageContext) -> None:
+        await stage.validate(context)
         match stage.runs_in:
-            case "thread":
-                await asyncio.to_thread(stage.execute, context)
-            case "process":
-                await call_in_process(stage, context)
             case "loop":
                 outcome = stage.execute(context)
                 assert outcome is not None, "a stage class is refused unless its execute is a coroutine"
                 await outcome
+            case "thread":
+                await self._threads.run(lambda: stage.execute(context))
+            case "process":
+                await call_in_process(stage, context, threads=self._threads)
+        self._refuse_debt(stage, context)
 
-    def _context(self, stage: Stage, scope: Scope, path: str, **instead: Any) -> StageContext:
+    def _context(self, stage: Stage, scope: Scope, path: str) -> StageContext:
         return StageContext(
             run=self._run,
             stage=stage.name,
             path=path,
             allowed=self._of(stage).allowed,
-            state=instead.get("state", scope.state),
+            state=scope.state,
             ports=self._ports,
             bus=self._bus,
-            record=instead.get("record", scope.record),
-            requests=instead.get("requests", scope.requests),
+            record=scope.record,
+            requests=scope.requests,
         )
 
     def _of(self, stage: Stage) -> _Known:
@@ -209,9 +235,9 @@ class StageRunner:
             self._known[id(stage)] = known
         return known
 
-    def _refuse_debt(self, stage: Stage, context: StageContext, allowed: Allowed) -> None:
+    def _refuse_debt(self, stage: Stage, context: StageContext) -> None:
         """A reader downstream counts on every declared write, each time."""
-        missing = allowed.owes - context.written
+        missing = self._of(stage).allowed.owes - context.written
         if missing:
             raise WorkflowError.of(
                 "the stage finished without writing a slot that it declares",
@@ -219,14 +245,6 @@ class StageRunner:
                 given=", ".join(sorted(missing)),
                 fix=f"{type(stage).__name__} must write it every time, or declare Updates",
             )
-
-
-async def _take_back(stage: Stage, context: StageContext, error: BaseException) -> None:
-    try:
-        await stage.rollback(context, error)
-        await stage.release(context)
-    except Exception as another:  # noqa: BLE001  (the attempt's own failure is the one to tell)
-        error.add_note(f"and {context.path} could not be taken back: {type(another).__name__}: {another}")
 
 
 def told_of(error: BaseException) -> dict[str, object]:

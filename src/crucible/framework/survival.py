@@ -227,7 +227,8 @@ class _Needs:
             case Stage():
                 for slot in _reads(node):
                     self.need(slot, certain)
-                certain.update(slot.name for _, declared, slot in slots_of(node) if declared.access == WRITES)
+                if node.on_error != "skip":  # a stage that is skipped leaves its slots as they were
+                    certain.update(slot.name for _, declared, slot in slots_of(node) if declared.access == WRITES)
             case Loop() | Stream():
                 if isinstance(node.over, Slot):
                     self.need(node.over, certain)
@@ -242,6 +243,9 @@ class _Needs:
                 for block, known in zip(blocks_of(node), after, strict=True):
                     self.block(block, known, None)
                 certain.update(set[str].intersection(*after))
+            case Parallel(on_error="continue"):  # a branch that fails leaves its slots as they were
+                for block in blocks_of(node):
+                    self.block(block, set(certain), None)
             case _:
                 for block in blocks_of(node):
                     self.block(block, certain, None)

@@ -66,7 +66,7 @@ class StreamNode(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="s
     produce: "tuple[Node, ...]"
     consume: "tuple[Node, ...]"
     bind: str | None = None
-    capacity: int = 1
+    capacity: int = 2
 
 
 class WorkflowNode(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="workflow", tag_field="node"):

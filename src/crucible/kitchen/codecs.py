@@ -1,6 +1,6 @@
 """How does a training session get into a checkpoint and out again? Through its backend."""
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Generator, Mapping
 from dataclasses import asdict
 from typing import Any, ClassVar
 
@@ -9,6 +9,7 @@ import msgspec
 from crucible.errors import CheckpointError
 from crucible.framework import Codec, Place, Slot, register_codec
 from crucible.ports import TrainingClient
+from crucible.ports.future import Future
 from crucible.ports.training_client import SavedWeights, SessionConfig, TrainingSession
 
 
@@ -23,14 +24,7 @@ class SessionCodec(Codec):
 
     def save(self, slot: Slot[Any], value: TrainingSession, place: Place) -> Awaitable[Any]:
         del slot
-        saving = _client(place).save_checkpoint(value, place.name, overwrite=True)
-
-        async def described() -> dict[str, Any]:
-            saved: SavedWeights = await saving
-            path = place.recorded(saved.path)
-            return {"path": path, "digest": saved.digest, "config": asdict(value.config)}
-
-        return described()
+        return _Described(_client(place).save_checkpoint(value, place.name, overwrite=True), value.config, place)
 
     async def load(self, slot: Slot[Any], saved: Any, place: Place) -> TrainingSession:
         try:
@@ -52,6 +46,17 @@ class SessionCodec(Codec):
 
     async def discard(self, saved: Any, place: Place) -> None:
         await _client(place).delete_checkpoint(place.found(saved["path"]))
+
+
+class _Described(Awaitable[dict[str, Any]]):
+    """What was saved, as JSON data. No coroutine: a run that fails may never await it."""
+
+    def __init__(self, saving: Future[SavedWeights], config: SessionConfig, place: Place) -> None:
+        self._saving, self._config, self._place = saving, config, place
+
+    def __await__(self) -> Generator[object, None, dict[str, Any]]:
+        saved = yield from self._saving.__await__()
+        return {"path": self._place.recorded(saved.path), "digest": saved.digest, "config": asdict(self._config)}
 
 
 def _client(place: Place) -> TrainingClient:

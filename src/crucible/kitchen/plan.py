@@ -1,15 +1,25 @@
 """What would a supervised run do and cost? Read off its workflow, its data and its tokenizer, before it runs."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from crucible.errors import UnsupportedError
-from crucible.framework import Every, Stage, When, Workflow
+from crucible.framework import Condition, Every, Named, Stage, When, Workflow
+from crucible.framework.conditions import parts_of
 from crucible.framework.nodes import Node, blocks_of
-from crucible.kitchen.stages.loading import BuildSupervisedDataset, InitSession, LoadDataset, load_rows, steps_of
-from crucible.kitchen.stages.saving import SaveCheckpoint
+from crucible.kitchen.stages.loading import (
+    BuildStreamedDataset,
+    BuildSupervisedDataset,
+    InitSession,
+    LoadDataset,
+    OpenStream,
+    counted,
+)
+from crucible.kitchen.stages.saving import TOKENS_PASSED, SaveCheckpoint
+from crucible.kitchen.stages.updating import ForwardBackward
 from crucible.ports import DatasetStore, TokenizerStore, TrainingClient
+from crucible.ports.dataset_store import RowSet
 from crucible.ports.training_client import Estimate, SessionConfig, Workload
 from crucible.train.data import DataSurvey, require_trainable, survey
 
@@ -17,14 +27,18 @@ S = TypeVar("S", bound=Stage)
 
 SURVEYED_ROWS = 20_000
 """Rows that are rendered to count tokens; of a larger data set the rest is taken to be like them."""
+STREAMED_ROWS = 2_000
+"""The same of a stream, of which no more are held."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """What a run would do.
 
-    train, heldout: the accounts of the rows. steps: optimizer steps. tokens: input tokens of all steps.
-    checkpoints: how many would be saved, the final one included. estimate: None where the backend cannot say.
+    train, heldout: the accounts of the rows. batches_per_epoch: None for a stream whose length is not known.
+    steps: optimizer steps; calls_per_step: `forward_backward` calls for each. tokens: input tokens of all steps.
+    checkpoints: how many would be saved, the final one included; checkpoints_kept: how many of them stay at the end,
+    at most. estimate: None where the backend cannot say.
     """
 
     model: str
@@ -32,11 +46,13 @@ class Plan:
     row_format: str
     train: DataSurvey
     heldout: DataSurvey | None
-    batches_per_epoch: int
+    batches_per_epoch: int | None
     steps: int
+    calls_per_step: int
     tokens: int
     trained_tokens: int
     checkpoints: int
+    checkpoints_kept: int
     estimate: Estimate | None
 
 
@@ -50,29 +66,27 @@ def plan_supervised(
         DataError, ModelError: as the run's own first stages.
     """
     load, start, build = (
-        _only(workflow, LoadDataset),
-        _only(workflow, InitSession),
-        _only(workflow, BuildSupervisedDataset),
+        _only(workflow, (LoadDataset, OpenStream)),
+        _only(workflow, (InitSession,)),
+        _only(workflow, (BuildSupervisedDataset, BuildStreamedDataset)),
     )
-    rows, heldout_rows = load_rows(
-        datasets,
-        reference=load.reference,
-        split=load.split,
-        heldout_reference=load.heldout_reference,
-        heldout_split=load.heldout_split,
-        holdout=load.holdout,
-        limit=load.limit,
-        seed=load.seed,
-    )
+    rows, heldout_rows = load.read(datasets)
     tokenizer = tokenizers.load(start.model)
-    dataset = build.over(rows, tokenizer)
+    dataset = build.over(rows if isinstance(rows, RowSet) else rows.head(STREAMED_ROWS), tokenizer)
     require_trainable(dataset)
     train = survey(dataset, SURVEYED_ROWS)
     heldout = None
     if len(heldout_rows):
         heldout = survey(build.over(heldout_rows, tokenizer, row_format=dataset.row_format), SURVEYED_ROWS)
-    steps = steps_of(dataset.n_batches, epochs=build.epochs, max_steps=build.max_steps)
-    share = steps / dataset.n_batches * train.rows / train.surveyed
+    count = len(rows) if isinstance(rows, RowSet) else rows.count() if build.max_steps else counted(rows)
+    if count is None:
+        batches, steps = None, build.max_steps or 0
+        trained_rows = float(steps * build.batch_size)
+    else:
+        train = replace(train, rows=count)
+        batches, steps = -(-count // build.batch_size), build.steps(count)
+        trained_rows = steps / batches * count
+    share = trained_rows / train.surveyed
     tokens, trained = round(input_tokens(train) * share), round(train.tokens_trained * share)
     workload = Workload(
         trained_input_tokens=tokens,
@@ -88,17 +102,20 @@ def plan_supervised(
         train_mlp=start.train_mlp,
         train_unembed=start.train_unembed,
     )
+    saved, kept = _checkpoints(workflow, steps=steps, tokens=tokens)
     return Plan(
         model=start.model,
         renderer=dataset.renderer.name,
         row_format=dataset.row_format,
         train=train,
         heldout=heldout,
-        batches_per_epoch=dataset.n_batches,
+        batches_per_epoch=batches,
         steps=steps,
+        calls_per_step=_only(workflow, (ForwardBackward,)).calls,
         tokens=tokens,
         trained_tokens=trained,
-        checkpoints=_checkpoints(workflow, steps),
+        checkpoints=saved,
+        checkpoints_kept=kept,
         estimate=training.estimate(config, workload),
     )
 
@@ -108,23 +125,34 @@ def input_tokens(rows: DataSurvey) -> int:
     return rows.tokens_kept - rows.usable
 
 
-def _checkpoints(workflow: Workflow, steps: int) -> int:
-    every = 0
+def _checkpoints(workflow: Workflow, *, steps: int, tokens: int) -> tuple[int, int]:
+    """How many checkpoints are saved (an upper bound where two conditions may meet), and how many of them stay."""
+    saved = kept = 0
     for node in _nodes(workflow.body):
-        if isinstance(node, When) and isinstance(node.condition, Every) and _saves(node):
-            every = node.condition.n
-    return (steps // every if every else 0) + 1
+        for save in node.then if isinstance(node, When) else ():
+            if isinstance(node, When) and isinstance(save, SaveCheckpoint):
+                due = min(steps, sum(_times(part, steps, tokens) for part in parts_of(node.condition)))
+                limit = save.keep_newest + save.keep_best
+                saved, kept = saved + due, kept + (min(due, max(limit, 2)) if limit else due)
+    return saved + 1, kept + 1
 
 
-def _saves(node: When) -> bool:
-    return any(isinstance(inner, SaveCheckpoint) for inner in node.then)
+def _times(condition: Condition, steps: int, tokens: int) -> int:
+    match condition:
+        case Every(n, _):
+            return steps // n if n else 0
+        case Named(name, options, _) if name == TOKENS_PASSED:
+            return tokens // int(options["every"])
+        case _:
+            return 0
 
 
-def _only(workflow: Workflow, kind: type[S]) -> S:
-    found = [node for node in _nodes(workflow.body) if isinstance(node, kind)]
+def _only(workflow: Workflow, kinds: tuple[type[S], ...]) -> S:
+    found = [node for node in _nodes(workflow.body) if isinstance(node, kinds)]
     if len(found) != 1:
+        names = " or ".join(kind.__name__ for kind in kinds)
         raise UnsupportedError.of(
-            f"only a supervised workflow can be planned, and this one has {len(found)} {kind.__name__} stages",
+            f"only a supervised workflow can be planned, and this one has {len(found)} {names} stages",
             where=workflow.name,
         )
     return found[0]

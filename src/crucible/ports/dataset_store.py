@@ -1,9 +1,13 @@
 """Where do rows come from? A `DatasetStore`."""
 
+import hashlib
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, ClassVar, TypeAlias
+
+import msgspec
 
 from crucible.ports.port import Port
 
@@ -31,6 +35,7 @@ class RowSet:
         self.rows = rows
         self.name = name
         self._origins = origins
+        self._fingerprint = ""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -44,6 +49,72 @@ class RowSet:
     def origin(self, index: int) -> str:
         """Where row `index` came from."""
         return self._origins[index] if self._origins is not None else f"{self.name} row {index + 1}"
+
+    def fingerprint(self) -> str:
+        """A hash of the rows' content and order, the same in every process; not of their name or origins."""
+        self._fingerprint = self._fingerprint or fingerprint_of_rows(self)
+        return self._fingerprint
+
+
+class RowStream:
+    """Rows that are read while one iterates, from the first each time. Never more than one of them is in memory.
+
+    store, reference, split: where they are read. skip: rows left out at the start; limit: the most rows read, the
+    skipped ones included (None: all).
+
+    Raises (while one iterates):
+        DataError: as `DatasetStore.stream`.
+    """
+
+    def __init__(
+        self, store: "DatasetStore", reference: str, *, split: str = "train", skip: int = 0, limit: int | None = None
+    ) -> None:
+        self._store, self._reference, self._split = store, reference, split
+        self.skip, self.limit = skip, limit
+        self.name = f"{reference}[{split}]"
+
+    def __iter__(self) -> Iterator[Row]:
+        return islice(self._store.stream(self._reference, split=self._split), self.skip, self.limit)
+
+    def origin(self, index: int) -> str:
+        """Where the row that came as number `index`, from 0, is from."""
+        return f"{self.name} row {self.skip + index + 1}"
+
+    def count(self) -> int | None:
+        """How many rows there are; None where the store cannot say without fetching them all."""
+        rows = self._store.info(self._reference).splits.get(self._split)
+        if rows is None:
+            return None
+        return max(0, min(rows, rows if self.limit is None else self.limit) - self.skip)
+
+    def head(self, count: int) -> RowSet:
+        """The first `count` rows, held in memory."""
+        rows = list(islice(self, count))
+        return RowSet(rows, name=self.name, origins=[self.origin(index) for index in range(len(rows))])
+
+    def fingerprint(self) -> str:
+        """What the store knows the rows by; "" if it does not know them."""
+        return self._store.fingerprint(self._reference, split=self._split)
+
+
+def fingerprint_of_rows(rows: Iterable[Row]) -> str:
+    """SHA-256 over the rows as JSON with sorted keys, in order. Of a value that JSON cannot hold only its type counts:
+    rows that differ in nothing else are taken for the same."""
+    taken = hashlib.sha256()
+    for row in rows:
+        try:
+            taken.update(_AS_JSON.encode(row))
+        except (TypeError, ValueError, OverflowError, RecursionError):
+            taken.update(_AS_JSON.encode(sorted(map(str, row))))
+        taken.update(b"\n")
+    return taken.hexdigest()
+
+
+def _type_name(value: object) -> str:
+    return type(value).__qualname__
+
+
+_AS_JSON = msgspec.json.Encoder(enc_hook=_type_name, order="deterministic")
 
 
 class DatasetStore(Port):
@@ -75,7 +146,18 @@ class DatasetStore(Port):
 
     @abstractmethod
     def stream(self, reference: str, *, split: str = "train") -> Iterator[Row]:
-        """The rows one by one, without holding them all. Errors as for `load`."""
+        """The rows one by one, without holding them all; each call begins with the first. Errors as for `load`, at
+        the first row or at the one that is wrong."""
+
+    def fingerprint(self, reference: str, *, split: str = "train") -> str:
+        """What the rows are known by, found without holding them all: the same as long as they are, in every
+        process, and another one when they change. "" where the store does not know.
+
+        Raises:
+            DataError: as `load`, if there is no such data set or split.
+        """
+        del reference, split
+        return ""
 
     def shuffle(self, rows: RowSet, *, seed: int) -> RowSet:
         """A permutation drawn from PCG64(seed)."""

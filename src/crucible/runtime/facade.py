@@ -1,12 +1,14 @@
 """How is a recipe run, from Python? The one entry point: everything else is reached through it."""
 
 import asyncio
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from crucible.adapters.assets import crucible_home
 from crucible.errors import ConfigError, Interrupted, ResumeError, UnsupportedError, WorkflowError
 from crucible.framework import (
     History,
@@ -25,7 +27,7 @@ from crucible.framework import (
     repair,
     required_ports,
 )
-from crucible.ir import Experiment, from_json
+from crucible.ir import Experiment, from_json, to_json
 from crucible.kitchen.config import Configured, Layer
 from crucible.kitchen.recipe import Recipe
 from crucible.kitchen.registry import find_recipe, gather_recipes, gather_stages
@@ -232,10 +234,12 @@ async def _execute(prepared: Prepared, going: "Going", *, verbose: bool, stop: S
     training, store = ports.get(TrainingClient.port_name), ports["metrics_store"]
     assert training is None or isinstance(training, TrainingClient)
     assert isinstance(store, MetricsStore)
-    facts = {**going.facts, "environment": await asyncio.to_thread(environment, training)}
+    facts = {
+        **going.facts,
+        "environment": await asyncio.to_thread(environment, training),
+        "experiment": hashlib.sha256(to_json(experiment)).hexdigest(),
+    }
     history = going.history(facts, experiment)
-    if going.stored is None or going.changed:
-        run_folder.write_inputs(folder, experiment, origins=prepared.origins)
     run_folder.reopen(folder)
     run = Run(
         run_id=folder.name,
@@ -243,9 +247,12 @@ async def _execute(prepared: Prepared, going: "Going", *, verbose: bool, stop: S
         workflow=workflow.name,
         config=experiment.config or {},
         run_dir=folder,
+        cache_dir=crucible_home() / "cache" / "stages",
     )
     journal = Journal(run_id=run.run_id, run_dir=folder, store=store)
     journal.note("start", at=run.started_at.isoformat(), **facts)
+    if going.stored is None or going.changed:
+        run_folder.write_inputs(folder, experiment, origins=prepared.origins)
     # A bus of its own: runs that go on beside each other, even under one name, never share a file.
     bus = Bus()
     watchers = [Jsonl(folder / "events.jsonl"), RunRecorder(folder), *([Console()] if verbose else [])]
@@ -287,6 +294,13 @@ class Going:
         if self.stored is None:
             return None
         history = read_history(self.folder)
+        stored = hashlib.sha256(to_json(self.stored)).hexdigest()
+        if history.experiments and stored not in history.experiments:
+            raise ResumeError.of(
+                "experiment.json is not the one that the run was started with",
+                where=str(self.folder / "experiment.json"),
+                fix="Restore it, or start a new run",
+            )
         before = facts_of(history.facts, self.stored) if history.facts else facts_of(facts, self.stored)
         now = facts_of(facts, experiment)
         self.changed = require_unchanged(before, now, stored=self.stored, given=experiment, allowed=self.allowed)
@@ -334,6 +348,12 @@ def resume(run_dir: Path | str, *, allow_change: Iterable[str] = (), **options: 
     if not file.is_file():
         raise ResumeError.of("is no run folder: it has no experiment.json", where=str(run_dir))
     facts = read_history(folder).facts
+    if not facts:
+        raise ResumeError.of(
+            "its journal does not say how it was started",
+            where=str(run_dir),
+            fix="Give the same `crucible run ...` again with this --run-dir: it begins anew there",
+        )
     adapters: dict[str, Any] = {**facts.get("adapters", {}), **options.pop("adapters", {})}
     objects = sorted(port for port, choice in adapters.items() if choice is None)
     if objects:

@@ -78,6 +78,9 @@ class Bus:
         for handler_id, handler in handlers:
             try:
                 handler(event)
+            except OSError as error:
+                if self.detach(handler_id):
+                    _LOG.warning("telemetry handler %r was detached: %s", handler_id, error)
             except Exception:  # a display must never cost a run, whatever it raised  # noqa: BLE001
                 if self.detach(handler_id):
                     _LOG.exception("telemetry handler %r failed on %s and was detached", handler_id, name)

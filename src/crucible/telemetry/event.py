@@ -12,6 +12,7 @@ EVENTS: tuple[str, ...] = (
     "stage.stop",
     "stage.exception",
     "stage.retry",
+    "stage.uncached",
     "training.step",
     "training.epoch",
     "training.checkpoint",

@@ -20,6 +20,8 @@ class Jsonl:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_file():
+            os.truncate(path, path.read_bytes().rfind(b"\n") + 1)  # a line that a kill or a full disk cut short
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
         self._encoder = msgspec.json.Encoder(enc_hook=repr)
 

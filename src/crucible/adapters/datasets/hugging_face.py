@@ -14,6 +14,7 @@ from crucible.errors import DataError, MissingExtraError, UserError
 from crucible.ports.dataset_store import DatasetInfo, DatasetStore, Row, RowSet
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+(:[\w.-]+)?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class HfDatasetsStore(DatasetStore):
@@ -63,6 +64,15 @@ class HfDatasetsStore(DatasetStore):
             if first is None:
                 raise _empty(reference, split)
             yield from chain([first], rows)
+
+    def fingerprint(self, reference: str, *, split: str = "train") -> str:
+        """The commit of the hub's repository; a folder has none."""
+        with _translated(reference) as datasets:
+            self._require_split(datasets, reference, split)
+            if _is_folder(reference):
+                return ""
+            commit = datasets.load_dataset_builder(*_parts(reference), **self._options()).hash or ""
+        return commit if _COMMIT.fullmatch(commit) else ""
 
     def _options(self) -> dict[str, Any]:
         return {"token": self._token, "cache_dir": None if self._cache_dir is None else str(self._cache_dir)}

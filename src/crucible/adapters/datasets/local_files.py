@@ -1,6 +1,7 @@
 """How does a file, or a folder of files, on this machine become a data set? `LocalFilesStore`."""
 
 import difflib
+import hashlib
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ class LocalFilesStore(DatasetStore):
     A `.jsonl`, `.csv` or `.parquet` file is one split, `train`. A `.json` file is a list of rows (`train`) or a
     mapping from split to list. In a folder every such file is the split that it is named after (`train.jsonl`,
     `test.jsonl`). Text is UTF-8. Mistakes are reported by file and line, the first 20 of them together.
+    A stream of a `.json` file parses it whole; of the others it holds a row, or a batch of Parquet's.
     """
 
     adapter_name: ClassVar[str] = "local"
@@ -69,14 +71,24 @@ class LocalFilesStore(DatasetStore):
     def stream(self, reference: str, *, split: str = "train") -> Iterator[Row]:
         return (record.row for record in self._records(reference, split))
 
+    def fingerprint(self, reference: str, *, split: str = "train") -> str:
+        """SHA-256 of the file's bytes."""
+        with _readable(reference), _source(reference, split).path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
     def _records(self, reference: str, split: str) -> Iterator[Record]:
         with _readable(reference):
-            sources = _sources(reference)
-            if split not in sources:
-                raise DataError.of(
-                    "there is no such split", where=reference, given=split, fix=f"It has {', '.join(sorted(sources))}"
-                )
-            yield from checked(sources[split].items(), name=sources[split].shown)
+            source = _source(reference, split)
+            yield from checked(source.items(), name=source.shown)
+
+
+def _source(reference: str, split: str) -> _Source:
+    sources = _sources(reference)
+    if split not in sources:
+        raise DataError.of(
+            "there is no such split", where=reference, given=split, fix=f"It has {', '.join(sorted(sources))}"
+        )
+    return sources[split]
 
 
 @contextmanager

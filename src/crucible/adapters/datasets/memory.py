@@ -49,6 +49,9 @@ class MemoryStore(DatasetStore):
     def stream(self, reference: str, *, split: str = "train") -> Iterator[Row]:
         return iter(self.load(reference, split=split))
 
+    def fingerprint(self, reference: str, *, split: str = "train") -> str:
+        return self.load(reference, split=split).fingerprint()
+
     def _splits(self, reference: str) -> Mapping[str, Sequence[Row]]:
         if reference not in self._datasets:
             raise DataError.of(

@@ -43,6 +43,9 @@ class PackagedStore(DatasetStore):
     def stream(self, reference: str, *, split: str = "train") -> Iterator[Row]:
         return self._files.stream(self._path(reference), split=split)
 
+    def fingerprint(self, reference: str, *, split: str = "train") -> str:
+        return self._files.fingerprint(self._path(reference), split=split)
+
     def _path(self, reference: str) -> str:
         if not self.accepts(reference):
             raise DataError.of(

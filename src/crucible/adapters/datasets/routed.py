@@ -37,6 +37,9 @@ class RoutedStore(DatasetStore):
     def stream(self, reference: str, *, split: str = "train") -> Iterator[Row]:
         return self._store(reference).stream(reference, split=split)
 
+    def fingerprint(self, reference: str, *, split: str = "train") -> str:
+        return self._store(reference).fingerprint(reference, split=split)
+
     def close(self) -> None:
         for store in self._stores:
             store.close()

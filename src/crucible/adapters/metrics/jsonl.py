@@ -57,6 +57,8 @@ class JsonlMetricsStore(MetricsStore):
             lines = self._lines(run_id)
             if rows > len(lines):
                 raise self._failure(f"{self.path(run_id)} has {len(lines)} rows; it cannot keep the first {rows}")
+            if not self.path(run_id).exists():
+                return  # a run without metrics leaves no file, continued or not
             file = self._file(run_id)
             os.ftruncate(file, sum(len(line) + 1 for line in lines[:rows]))
             os.fsync(file)

@@ -1,9 +1,12 @@
 """How does a tokenizer.json become the `Tokenizer` that training needs?"""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from crucible.adapters.tokenizer.files import TokenizerFiles, read_tokenizer_files
 from crucible.errors import MissingExtraError, ModelError, RendererError
@@ -39,6 +42,10 @@ class HfTokenizer(Tokenizer):
             MissingExtraError: if the `tokenizers` package is not installed.
         """
         return cls(read_tokenizer_files(folder), name=str(folder))
+
+    def fingerprint(self) -> str:
+        """A hash of all that its files say, by which a continued run knows it again."""
+        return hashlib.sha256(msgspec.json.encode(self._files, order="deterministic")).hexdigest()
 
     def encode(self, text: str) -> Encoding:
         """See the port."""

@@ -4,13 +4,15 @@ from crucible.framework import Stage
 from crucible.kitchen.stages.batching import GetBatch, RenderBatch, SetEpoch
 from crucible.kitchen.stages.evaluating import Evaluate, ShowSample, Summarize
 from crucible.kitchen.stages.loading import (
+    BuildStreamedDataset,
     BuildSupervisedDataset,
     InitSession,
     InitTokenizer,
     LoadDataset,
     LoadWeights,
+    OpenStream,
 )
-from crucible.kitchen.stages.saving import CloseSession, SaveCheckpoint, SaveFinalWeights
+from crucible.kitchen.stages.saving import CloseSession, SaveCheckpoint, SaveFinalWeights, SaveNowAndThen
 from crucible.kitchen.stages.updating import (
     AwaitFuture,
     FinishEpoch,
@@ -22,6 +24,7 @@ from crucible.kitchen.stages.updating import (
 
 STAGES: tuple[type[Stage], ...] = (
     AwaitFuture,
+    BuildStreamedDataset,
     BuildSupervisedDataset,
     CloseSession,
     Evaluate,
@@ -33,10 +36,12 @@ STAGES: tuple[type[Stage], ...] = (
     LoadDataset,
     LoadWeights,
     LogStepMetrics,
+    OpenStream,
     OptimStep,
     RenderBatch,
     SaveCheckpoint,
     SaveFinalWeights,
+    SaveNowAndThen,
     SetEpoch,
     ShowSample,
     StartClock,

@@ -1,21 +1,21 @@
 """Which rows make up the next step, and what do they look like to the model?"""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from crucible.errors import ConfigError, Problem
 from crucible.framework import Reads, Stage, StageContext, Updates, Writes
 from crucible.kitchen.slots import StepStart
-from crucible.train.data import BatchRows, RenderedBatch, SupervisedDataset
+from crucible.train.data import BatchRows, RenderedBatch, TrainingData
 from crucible.train.schedules import check_schedule, lr_at
 
 
 class SetEpoch(Stage):
     """Put the rows in this epoch's order."""
 
-    dataset: Reads[SupervisedDataset]
+    dataset: Reads[TrainingData]
     epoch: Reads[int]
-    batches: Writes[Sequence[BatchRows]]
+    batches: Writes[Iterable[BatchRows]]
 
     async def execute(self, ctx: StageContext) -> None:
         ctx.write(self.batches, ctx.read(self.dataset).epoch(ctx.read(self.epoch)))
@@ -57,11 +57,17 @@ class GetBatch(Stage):
 
 
 class RenderBatch(Stage):
-    """Render the batch's rows to datums; rows that train nothing are dropped with a reason."""
+    """Render the batch's rows to datums; rows that train nothing are dropped with a reason.
 
-    dataset: Reads[SupervisedDataset]
+    Counts the input tokens that were submitted so far: the same at every depth of the pipeline.
+    """
+
+    dataset: Reads[TrainingData]
     rows: Reads[BatchRows]
     into: Writes[RenderedBatch]
+    tokens: Updates[int]
 
     async def execute(self, ctx: StageContext) -> None:
-        ctx.write(self.into, ctx.read(self.dataset).render(ctx.read(self.rows)))
+        batch = ctx.read(self.dataset).render(ctx.read(self.rows))
+        ctx.write(self.into, batch)
+        ctx.write(self.tokens, ctx.read(self.tokens) + batch.tokens)

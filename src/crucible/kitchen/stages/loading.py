@@ -3,14 +3,15 @@
 from collections.abc import Iterable
 from typing import ClassVar
 
-from crucible.errors import Problem
+from crucible.errors import DataError, Problem
 from crucible.framework import Reads, Stage, StageContext, Updates, Writes
 from crucible.kitchen.slots import Totals
 from crucible.ports import DatasetStore, Tokenizer, TokenizerStore, TrainingClient
-from crucible.ports.dataset_store import RowSet
+from crucible.ports.dataset_store import RowSet, RowStream
 from crucible.ports.training_client import SessionConfig, TrainingSession
-from crucible.train.data import SupervisedDataset, require_trainable, split_rows
+from crucible.train.data import StreamedDataset, SupervisedDataset, TrainingData, require_trainable, split_rows
 from crucible.train.renderers import get_renderer, renderer_problems
+from crucible.train.seeding import derive_seed
 
 
 class LoadDataset(Stage):
@@ -32,51 +33,76 @@ class LoadDataset(Stage):
     seed: int = 0
 
     async def execute(self, ctx: StageContext) -> None:
-        train, heldout = load_rows(
-            ctx.port(DatasetStore),
-            reference=self.reference,
-            split=self.split,
-            heldout_reference=self.heldout_reference,
-            heldout_split=self.heldout_split,
-            holdout=self.holdout,
-            limit=self.limit,
-            seed=self.seed,
-        )
+        train, heldout = self.read(ctx.port(DatasetStore))
         ctx.write(self.rows, train)
         ctx.write(self.heldout, heldout)
         ctx.record_result("rows", {"train": len(train), "heldout": len(heldout), "source": train.name})
 
+    def read(self, store: DatasetStore) -> tuple[RowSet, RowSet]:
+        """(training rows, held-out rows), disjoint. `limit` bounds the rows read; `holdout` the held-out rows.
 
-def load_rows(
-    store: DatasetStore,
-    *,
-    reference: str,
-    split: str,
-    heldout_reference: str = "",
-    heldout_split: str = "",
-    holdout: int,
-    limit: int | None,
-    seed: int,
-) -> tuple[RowSet, RowSet]:
-    """(training rows, held-out rows), disjoint. `limit` bounds the rows read; `holdout` the held-out rows.
+        Raises:
+            DataError: as `DatasetStore.load`, or if fewer rows are left to train on than one.
+        """
+        rows = store.load(self.reference, split=self.split, limit=self.limit)
+        if self.heldout_reference or self.heldout_split:
+            heldout = store.load(self.heldout_reference or self.reference, split=self.heldout_split or self.split)
+            return rows, store.take(heldout, self.holdout) if self.holdout else heldout
+        return split_rows(rows, holdout=self.holdout, seed=self.seed)
 
-    Raises:
-        DataError: as `DatasetStore.load`, or if fewer rows are left to train on than one.
+
+class OpenStream(Stage):
+    """Open the training rows, to be read while they are trained on, and read the held-out rows.
+
+    Held-out rows are the first `holdout` rows of `heldout_reference` or `heldout_split` when one is given, else the
+    first `holdout` rows of the stream, which are then left out of training.
     """
-    rows = store.load(reference, split=split, limit=limit)
-    if heldout_reference or heldout_split:
-        heldout = store.load(heldout_reference or reference, split=heldout_split or split)
-        return rows, store.take(heldout, holdout) if holdout else heldout
-    return split_rows(rows, holdout=holdout, seed=seed)
+
+    ports: ClassVar = (DatasetStore,)
+    reference: str
+    rows: Writes[RowStream]
+    heldout: Writes[RowSet]
+    split: str = "train"
+    heldout_reference: str = ""
+    heldout_split: str = ""
+    holdout: int = 0
+    limit: int | None = None
+
+    async def execute(self, ctx: StageContext) -> None:
+        train, heldout = self.read(ctx.port(DatasetStore))
+        ctx.write(self.rows, train)
+        ctx.write(self.heldout, heldout)
+        ctx.record_result("rows", {"heldout": len(heldout), "source": train.name, "streaming": True})
+
+    def read(self, store: DatasetStore) -> tuple[RowStream, RowSet]:
+        """(training rows, held-out rows), disjoint. `limit` bounds the rows read.
+
+        Raises:
+            DataError: as `DatasetStore.stream`.
+        """
+        apart = bool(self.heldout_reference or self.heldout_split)
+        skip = 0 if apart else self.holdout
+        rows = RowStream(store, self.reference, split=self.split, skip=skip, limit=self.limit)
+        held = RowStream(
+            store,
+            self.heldout_reference or self.reference,
+            split=self.heldout_split or self.split,
+            limit=None if apart else self.limit,
+        )
+        return rows, held.head(self.holdout)
 
 
 class InitSession(Stage):
-    """Start a LoRA session on the base model, at step 0."""
+    """Start a LoRA session on the base model, at step 0.
+
+    seed: the run's, from which the adapter's is derived; nothing else is drawn from that one.
+    """
 
     ports: ClassVar = (TrainingClient,)
     model: str
     session: Writes[TrainingSession]
     step: Writes[int]
+    tokens: Writes[int]
     totals: Writes[Totals]
     lora_rank: int = 32
     lora_alpha: float = 32.0
@@ -90,7 +116,7 @@ class InitSession(Stage):
             model=self.model,
             lora_rank=self.lora_rank,
             lora_alpha=self.lora_alpha,
-            seed=self.seed,
+            seed=derive_seed(self.seed, "lora"),
             train_attn=self.train_attn,
             train_mlp=self.train_mlp,
             train_unembed=self.train_unembed,
@@ -98,6 +124,7 @@ class InitSession(Stage):
         )
         ctx.write(self.session, await ctx.port(TrainingClient).start_session(config))
         ctx.write(self.step, 0)
+        ctx.write(self.tokens, 0)
         ctx.write(self.totals, Totals())
 
     async def release(self, ctx: StageContext) -> None:
@@ -127,16 +154,12 @@ class InitTokenizer(Stage):
         ctx.write(self.tokenizer, ctx.port(TokenizerStore).load(self.model))
 
 
-class BuildSupervisedDataset(Stage):
-    """Make the lazily rendered data sets, and count the steps.
+class _BuildDataset(Stage):
+    """What both kinds of data sets are made from."""
 
-    Refuses data of which no row would train a token.
-    """
-
-    rows: Reads[RowSet]
     heldout_rows: Reads[RowSet]
     tokenizer: Reads[Tokenizer]
-    dataset: Writes[SupervisedDataset]
+    dataset: Writes[TrainingData]
     heldout: Writes[SupervisedDataset]
     total_steps: Writes[int]
     renderer: str = "auto"
@@ -153,16 +176,6 @@ class BuildSupervisedDataset(Stage):
             yield Problem(what="must be at least 1", where="batch_size", given=str(self.batch_size))
         yield from renderer_problems(self.renderer)
 
-    async def execute(self, ctx: StageContext) -> None:
-        tokenizer = ctx.read(self.tokenizer)
-        dataset = self.over(ctx.read(self.rows), tokenizer)
-        require_trainable(dataset)
-        total = steps_of(dataset.n_batches, epochs=self.epochs, max_steps=self.max_steps)
-        ctx.write(self.dataset, dataset)
-        heldout = self.over(ctx.read(self.heldout_rows), tokenizer, row_format=dataset.row_format)
-        ctx.write(self.heldout, heldout)
-        ctx.write(self.total_steps, total)
-
     def over(self, rows: RowSet, tokenizer: Tokenizer, *, row_format: str | None = None) -> SupervisedDataset:
         """The data set over these rows, as this stage is set."""
         return SupervisedDataset(
@@ -174,6 +187,71 @@ class BuildSupervisedDataset(Stage):
             seed=self.seed,
             row_format=row_format or (None if self.row_format == "auto" else self.row_format),
         )
+
+    def steps(self, rows: int) -> int:
+        """Optimizer steps over so many rows."""
+        return steps_of(-(-rows // self.batch_size), epochs=self.epochs, max_steps=self.max_steps)
+
+
+class BuildSupervisedDataset(_BuildDataset):
+    """Make the lazily rendered data sets, and count the steps.
+
+    Refuses data of which no row would train a token.
+    """
+
+    rows: Reads[RowSet]
+
+    async def execute(self, ctx: StageContext) -> None:
+        tokenizer = ctx.read(self.tokenizer)
+        dataset = self.over(ctx.read(self.rows), tokenizer)
+        require_trainable(dataset)
+        ctx.write(self.dataset, dataset)
+        ctx.write(self.heldout, self.over(ctx.read(self.heldout_rows), tokenizer, row_format=dataset.row_format))
+        ctx.write(self.total_steps, self.steps(len(dataset.rows)))
+
+
+class BuildStreamedDataset(_BuildDataset):
+    """Make the data sets of a stream, and count the steps: `max_steps`, or what the store says of its length.
+
+    Refuses data of whose first rows none would train a token.
+
+    shuffle_buffer: rows that are permuted together.
+    """
+
+    rows: Reads[RowStream]
+    shuffle_buffer: int = 1000
+
+    def check(self) -> Iterable[Problem]:
+        yield from super().check()
+        if self.shuffle_buffer < 1:
+            yield Problem(what="must be at least 1", where="shuffle_buffer", given=str(self.shuffle_buffer))
+
+    async def execute(self, ctx: StageContext) -> None:
+        tokenizer, rows = ctx.read(self.tokenizer), ctx.read(self.rows)
+        head = self.over(rows.head(LOOKED_AT), tokenizer)
+        require_trainable(head)
+        ctx.write(self.dataset, StreamedDataset(rows, like=head, shuffle_buffer=self.shuffle_buffer))
+        ctx.write(self.heldout, self.over(ctx.read(self.heldout_rows), tokenizer, row_format=head.row_format))
+        ctx.write(self.total_steps, self.max_steps or self.steps(counted(rows)))
+
+
+LOOKED_AT = 200
+"""First rows of a stream that are looked at before it is trained on."""
+
+
+def counted(rows: RowStream) -> int:
+    """How many rows a stream has.
+
+    Raises:
+        DataError: if its store cannot say.
+    """
+    count = rows.count()
+    if count is None:
+        fix = "Give max_steps, or streaming=false"
+        raise DataError.of(
+            "the length of this stream is not known, so neither is its last step", where=rows.name, fix=fix
+        )
+    return count
 
 
 def steps_of(n_batches: int, *, epochs: int, max_steps: int | None) -> int:

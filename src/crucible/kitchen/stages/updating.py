@@ -1,12 +1,15 @@
 """How is one step submitted, awaited and reported?"""
 
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import ClassVar, Generic, TypeVar
 
+from crucible.errors import Problem
 from crucible.framework import Reads, Stage, StageContext, Updates, Writes
 from crucible.kitchen.scoring import token_nll
 from crucible.kitchen.slots import StepStart, Totals
+from crucible.kitchen.stages.accumulating import Accumulated, parts_of
 from crucible.ports import TrainingClient
 from crucible.ports.future import Future
 from crucible.ports.training_client import AdamParams, ForwardBackwardOutput, OptimStepOutput, TrainingSession
@@ -18,22 +21,34 @@ _NOTHING = ForwardBackwardOutput(loss_fn_output_type="Nothing", loss_fn_outputs=
 
 
 class ForwardBackward(Stage):
-    """Submit the batch; nothing is awaited. A batch whose every row was dropped submits nothing."""
+    """Submit the batch; nothing is awaited. A batch whose every row was dropped submits nothing.
+
+    calls: into how many `forward_backward` calls the batch is cut (fewer, if it has fewer datums). Losses are sums,
+    so the gradients of the calls add up to that of the whole batch: only rounding depends on the cut.
+    """
 
     ports: ClassVar = (TrainingClient,)
     session: Updates[TrainingSession]
     batch: Reads[RenderedBatch]
     into: Writes[Future[ForwardBackwardOutput]]
     loss_fn: str = "cross_entropy"
+    calls: int = 1
+
+    def check(self) -> Iterable[Problem]:
+        if self.calls < 1:
+            yield Problem(what="must be at least 1", where="calls", given=str(self.calls))
 
     async def execute(self, ctx: StageContext) -> None:
         datums = ctx.read(self.batch).datums
         if not datums:
             ctx.write(self.into, Future.ready(_NOTHING))
             return
-        client = ctx.port(TrainingClient)
-        future = client.forward_backward(ctx.read(self.session), datums, loss_fn=self.loss_fn, logprobs="weighted")
-        ctx.write(self.into, future)
+        client, session = ctx.port(TrainingClient), ctx.read(self.session)
+        futures = [
+            client.forward_backward(session, part, loss_fn=self.loss_fn, logprobs="weighted")
+            for part in parts_of(datums, self.calls)
+        ]
+        ctx.write(self.into, futures[0] if len(futures) == 1 else Accumulated(futures))
 
 
 class OptimStep(Stage):

@@ -3,7 +3,7 @@
 from crucible.framework import Node, Workflow
 from crucible.kitchen import slots as s
 from crucible.kitchen.stages.evaluating import Evaluate
-from crucible.kitchen.stages.loading import LoadDataset, LoadWeights
+from crucible.kitchen.stages.loading import LoadDataset, LoadWeights, OpenStream
 from crucible.kitchen.stages.saving import CloseSession
 from crucible.kitchen.workflows.supervised import SupervisedSettings, prepare
 
@@ -11,7 +11,7 @@ from crucible.kitchen.workflows.supervised import SupervisedSettings, prepare
 def evaluation(
     settings: SupervisedSettings,
     *,
-    load: LoadDataset,
+    load: LoadDataset | OpenStream,
     checkpoint: str = "",
     row_format: str = "auto",
     bits_per_byte: bool = True,

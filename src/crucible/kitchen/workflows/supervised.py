@@ -1,14 +1,21 @@
 """How does supervised fine-tuning go, stage by stage?"""
 
-from typing import Protocol
+from typing import Any, Protocol
 
-from crucible.framework import Compare, Every, Loop, Node, Range, When, Workflow
+from crucible.framework import Compare, Condition, Every, Loop, Named, Node, Or, Range, When, Workflow
 from crucible.kitchen import slots as s
 from crucible.kitchen.slots import SETTLED_AT
 from crucible.kitchen.stages.batching import GetBatch, RenderBatch, SetEpoch
 from crucible.kitchen.stages.evaluating import Evaluate, ShowSample, Summarize
-from crucible.kitchen.stages.loading import BuildSupervisedDataset, InitSession, InitTokenizer, LoadDataset
-from crucible.kitchen.stages.saving import CloseSession, SaveCheckpoint, SaveFinalWeights
+from crucible.kitchen.stages.loading import (
+    BuildStreamedDataset,
+    BuildSupervisedDataset,
+    InitSession,
+    InitTokenizer,
+    LoadDataset,
+    OpenStream,
+)
+from crucible.kitchen.stages.saving import TOKENS_PASSED, CloseSession, SaveCheckpoint, SaveFinalWeights, SaveNowAndThen
 from crucible.kitchen.stages.updating import (
     AwaitFuture,
     FinishEpoch,
@@ -41,6 +48,8 @@ class SupervisedSettings(Protocol):
     @property
     def batch_size(self) -> int: ...
     @property
+    def gradient_accumulation_steps(self) -> int: ...
+    @property
     def max_length(self) -> int: ...
     @property
     def lora_rank(self) -> int: ...
@@ -49,7 +58,23 @@ class SupervisedSettings(Protocol):
     @property
     def save_every(self) -> int: ...
     @property
+    def save_every_tokens(self) -> int: ...
+    @property
+    def save_every_seconds(self) -> float: ...
+    @property
+    def keep_checkpoints(self) -> int: ...
+    @property
+    def keep_best(self) -> int: ...
+    @property
+    def best_metric(self) -> str: ...
+    @property
+    def best_is(self) -> str: ...
+    @property
+    def ttl_seconds(self) -> float: ...
+    @property
     def eval_every(self) -> int: ...
+    @property
+    def shuffle_buffer(self) -> int: ...
     @property
     def seed(self) -> int: ...
     @property
@@ -61,11 +86,15 @@ class SupervisedSettings(Protocol):
 
 
 def supervised(
-    settings: SupervisedSettings, *, load: LoadDataset, row_format: str = "auto", bits_per_byte: bool = False
+    settings: SupervisedSettings,
+    *,
+    load: LoadDataset | OpenStream,
+    row_format: str = "auto",
+    bits_per_byte: bool = False,
 ) -> Workflow:
     """Load, train over epochs and batches, evaluate before and after, save.
 
-    load: the stage that reads the rows; it writes `TRAIN_ROWS` and `HELDOUT_ROWS`.
+    load: the stage that reads the rows; it writes `TRAIN_ROWS` (`OpenStream`: `TRAIN_STREAM`) and `HELDOUT_ROWS`.
     """
     evaluate = _evaluation(bits_per_byte)
     stop = None if settings.max_steps is None else Compare(s.STEP, ">=", settings.max_steps)
@@ -97,6 +126,7 @@ def supervised(
             evaluate("eval_before", "before"),
             ShowSample("sample_before", session=s.SESSION, heldout=s.HELDOUT, label="before"),
             StartClock("start_clock", into=SETTLED_AT),
+            *([StartClock("start_saving_clock", into=s.SAVED_AT)] if settings.save_every_seconds else []),
             epochs,
             SaveFinalWeights("save_final", session=s.SESSION, step=s.STEP),
             evaluate("eval_after", "after"),
@@ -122,7 +152,7 @@ def _evaluation(bits_per_byte: bool) -> "_EvaluateAt":
     return evaluate
 
 
-def prepare(settings: SupervisedSettings, *, load: LoadDataset, row_format: str) -> list[Node]:
+def prepare(settings: SupervisedSettings, *, load: LoadDataset | OpenStream, row_format: str) -> list[Node]:
     """Rows, session, tokenizer and data sets: what comes before anything is computed."""
     return [
         load,
@@ -131,30 +161,36 @@ def prepare(settings: SupervisedSettings, *, load: LoadDataset, row_format: str)
             model=settings.model,
             session=s.SESSION,
             step=s.STEP,
+            tokens=s.TOKENS,
             totals=s.TOTALS,
             lora_rank=settings.lora_rank,
             lora_alpha=settings.lora_alpha,
             seed=settings.seed,
         ),
         InitTokenizer("init_tokenizer", model=settings.model, tokenizer=s.TOKENIZER),
-        BuildSupervisedDataset(
-            "build_dataset",
-            rows=s.TRAIN_ROWS,
-            heldout_rows=s.HELDOUT_ROWS,
-            tokenizer=s.TOKENIZER,
-            dataset=s.DATASET,
-            heldout=s.HELDOUT,
-            total_steps=s.TOTAL_STEPS,
-            renderer=settings.renderer,
-            train_on=settings.train_on,
-            row_format=row_format,
-            max_length=settings.max_length,
-            batch_size=settings.batch_size,
-            epochs=settings.epochs,
-            max_steps=settings.max_steps,
-            seed=settings.seed,
-        ),
+        _build(settings, load, row_format),
     ]
+
+
+def _build(settings: SupervisedSettings, load: LoadDataset | OpenStream, row_format: str) -> Node:
+    common: dict[str, Any] = {
+        "heldout_rows": s.HELDOUT_ROWS,
+        "tokenizer": s.TOKENIZER,
+        "dataset": s.DATASET,
+        "heldout": s.HELDOUT,
+        "total_steps": s.TOTAL_STEPS,
+        "renderer": settings.renderer,
+        "train_on": settings.train_on,
+        "row_format": row_format,
+        "max_length": settings.max_length,
+        "batch_size": settings.batch_size,
+        "epochs": settings.epochs,
+        "max_steps": settings.max_steps,
+        "seed": settings.seed,
+    }
+    if isinstance(load, LoadDataset):
+        return BuildSupervisedDataset("build_dataset", rows=s.TRAIN_ROWS, **common)
+    return BuildStreamedDataset("build_dataset", rows=s.TRAIN_STREAM, shuffle_buffer=settings.shuffle_buffer, **common)
 
 
 def _submit(settings: SupervisedSettings) -> list[Node]:
@@ -170,8 +206,14 @@ def _submit(settings: SupervisedSettings) -> list[Node]:
             lr_schedule=settings.lr_schedule,
             warmup_steps=settings.warmup_steps,
         ),
-        RenderBatch("render_batch", dataset=s.DATASET, rows=s.BATCH_ROWS, into=s.BATCH),
-        ForwardBackward("forward_backward", session=s.SESSION, batch=s.BATCH, into=s.FB_FUTURE),
+        RenderBatch("render_batch", dataset=s.DATASET, rows=s.BATCH_ROWS, into=s.BATCH, tokens=s.TOKENS),
+        ForwardBackward(
+            "forward_backward",
+            session=s.SESSION,
+            batch=s.BATCH,
+            into=s.FB_FUTURE,
+            calls=settings.gradient_accumulation_steps,
+        ),
         OptimStep(
             "optim_step",
             session=s.SESSION,
@@ -187,9 +229,26 @@ def _submit(settings: SupervisedSettings) -> list[Node]:
 def _now_and_then(settings: SupervisedSettings, evaluate: "_EvaluateAt") -> list[Node]:
     """Checkpoints and evaluations, on the submitting side: they see this step's update and no later one."""
     nodes: list[Node] = []
+    due: list[Condition] = []
     if settings.save_every:
-        save = SaveCheckpoint("save_checkpoint", step=s.STEP, epoch=s.EPOCH)
-        nodes.append(When(Every(settings.save_every, of=s.STEP), [save]))
+        due.append(Every(settings.save_every, of=s.STEP))
+    if settings.save_every_tokens:
+        reads = {"tokens": s.TOKENS, "batch": s.BATCH}
+        due.append(Named(TOKENS_PASSED, {"every": settings.save_every_tokens}, reads))
+    if due:
+        save = SaveCheckpoint(
+            "save_checkpoint",
+            step=s.STEP,
+            epoch=s.EPOCH,
+            keep_newest=settings.keep_checkpoints,
+            keep_best=settings.keep_best,
+            metric=settings.best_metric,
+            highest=settings.best_is == "highest",
+            ttl_seconds=settings.ttl_seconds,
+        )
+        nodes.append(When(due[0] if len(due) == 1 else Or(*due), [save]))
+    if settings.save_every_seconds:
+        nodes.append(SaveNowAndThen("save_now_and_then", saved_at=s.SAVED_AT, seconds=settings.save_every_seconds))
     if settings.eval_every:
         nodes.append(When(Every(settings.eval_every, of=s.STEP), [evaluate("evaluate", "during")]))
     return nodes

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from crucible.errors import DataError
-from crucible.ports.dataset_store import DatasetStore
+from crucible.ports.dataset_store import DatasetStore, RowStream
 from crucible.testing.contracts.suite import NotExercised, Suite, needed
 
 
@@ -62,6 +62,22 @@ class DatasetStoreContract(Suite):
         assert [dict(row) for row in store.stream(reference, split=split)] == every
         assert [dict(row) for row in itertools.islice(store.stream(reference, split=split), 2)] == every[:2]
 
+    def test_a_stream_of_part_of_the_rows_starts_anew_each_time(
+        self, store: DatasetStore, reference: str, split: str
+    ) -> None:
+        every = store.to_list(store.load(reference, split=split))
+        part = RowStream(store, reference, split=split, skip=1, limit=3)
+        assert [dict(row) for row in part] == [dict(row) for row in part] == every[1:3]
+        assert part.origin(0) != part.origin(1)
+
+    def test_the_rows_are_known_by_the_same_fingerprint_each_time(
+        self, store: DatasetStore, reference: str, split: str
+    ) -> None:
+        rows = store.load(reference, split=split)
+        assert rows.fingerprint() == store.load(reference, split=split).fingerprint()
+        assert rows.fingerprint() != store.take(rows, 3).fingerprint()
+        assert store.fingerprint(reference, split=split) == store.fingerprint(reference, split=split)
+
     def test_every_row_says_where_it_came_from(self, store: DatasetStore, reference: str, split: str) -> None:
         rows = store.load(reference, split=split)
         origins = [rows.origin(index) for index in range(len(rows))]
@@ -75,6 +91,8 @@ class DatasetStoreContract(Suite):
             store.load(reference, split="no_such_split")
         with pytest.raises(DataError, match=split):
             next(iter(store.stream(reference, split="no_such_split")))
+        with pytest.raises(DataError, match=split):
+            store.fingerprint(reference, split="no_such_split")
 
     def test_a_missing_data_set_is_refused(
         self, store: DatasetStore, missing: str | None, not_exercised: NotExercised

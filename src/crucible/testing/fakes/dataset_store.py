@@ -44,6 +44,9 @@ class FakeDatasetStore(DatasetStore):
     def stream(self, reference: str, *, split: str = "train") -> Iterator[Row]:
         return iter(self.load(reference, split=split))
 
+    def fingerprint(self, reference: str, *, split: str = "train") -> str:
+        return self.load(reference, split=split).fingerprint()
+
 
 def _row(random: np.random.Generator, *, as_messages: bool) -> Row:
     left, right = (int(number) for number in random.integers(1, 100, size=2))

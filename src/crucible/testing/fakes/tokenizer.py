@@ -1,5 +1,6 @@
 """What tokenizes without a vocabulary file? `FakeTokenizer`: one token per byte, and ChatML's three markers."""
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -24,6 +25,10 @@ _NAMES = {token: text for text, token in SPECIAL.items()}
 
 class FakeTokenizer(Tokenizer):
     """UTF-8 bytes as ids 0 to 255, then the special tokens. `decode(encode(text).ids) == text`, always."""
+
+    def fingerprint(self) -> str:
+        """What it is known by when a run is continued: there is only this one."""
+        return hashlib.sha256(f"{CHAT_TEMPLATE}{sorted(SPECIAL.items())}".encode()).hexdigest()
 
     def encode(self, text: str) -> Encoding:
         ids: list[int] = []

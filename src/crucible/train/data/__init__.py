@@ -8,10 +8,13 @@ from crucible.train.data.formats import FORMATS as FORMATS
 from crucible.train.data.formats import RowError as RowError
 from crucible.train.data.formats import detect_format as detect_format
 from crucible.train.data.formats import row_to_messages as row_to_messages
+from crucible.train.data.rendering import RenderedBatch as RenderedBatch
+from crucible.train.data.rendering import RowRenderer as RowRenderer
 from crucible.train.data.split import split_rows as split_rows
+from crucible.train.data.streamed import StreamedDataset as StreamedDataset
 from crucible.train.data.supervised import BatchRows as BatchRows
-from crucible.train.data.supervised import RenderedBatch as RenderedBatch
 from crucible.train.data.supervised import SupervisedDataset as SupervisedDataset
+from crucible.train.data.supervised import TrainingData as TrainingData
 from crucible.train.data.survey import DataSurvey as DataSurvey
 from crucible.train.data.survey import Lengths as Lengths
 from crucible.train.data.survey import require_trainable as require_trainable
@@ -27,7 +30,10 @@ __all__ = [
     "Reduction",
     "RenderedBatch",
     "RowError",
+    "RowRenderer",
+    "StreamedDataset",
     "SupervisedDataset",
+    "TrainingData",
     "datum_from_example",
     "detect_format",
     "require_trainable",

@@ -1,17 +1,18 @@
 """Which rows make up each batch of an epoch, and what do they become when a batch is rendered?"""
 
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import overload
 
-from crucible.errors import ConfigError, DataError, Problem, RendererError, did_you_mean
+from crucible.errors import ConfigError, DataError, Problem, did_you_mean
 from crucible.ports.dataset_store import RowSet
-from crucible.ports.datum import Datum
-from crucible.train.data.datum import BuiltDatum, Reduction, datum_from_example
-from crucible.train.data.dropped import DropCount, Dropped
-from crucible.train.data.formats import FORMATS, RowError, detect_format, row_to_messages
-from crucible.train.renderers.renderer import RenderedExample, Renderer
+from crucible.train.data.datum import Reduction
+from crucible.train.data.dropped import DropCount
+from crucible.train.data.formats import FORMATS, detect_format
+from crucible.train.data.rendering import RenderedBatch, RenderedRow, RowRenderer
+from crucible.train.renderers.renderer import Renderer
 from crucible.train.renderers.train_on import TrainOn
 from crucible.train.seeding import generator
 
@@ -25,33 +26,16 @@ class BatchRows:
     rows: tuple[int, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class RenderedBatch:
-    """A batch as datums, and an account of every row that is not among them.
+class TrainingData(ABC):
+    """What a training loop needs of its data."""
 
-    datums: one per usable row; rows: the index of each datum's row.
-    dropped: reason -> rows left out. truncated: datums that `max_length` cut; cut_trained_tokens: trained
-        tokens lost that way, those of rows dropped for it included.
-    tokens: input positions of the datums; trained_tokens: those with a loss weight.
-    ends_without_stop: trained turns without an end-of-turn token.
-    """
+    @abstractmethod
+    def epoch(self, epoch: int) -> Iterable[BatchRows]:
+        """The batches of epoch `epoch`, counted from 0; the same ones each time, from the first each time."""
 
-    datums: tuple[Datum, ...]
-    rows: tuple[int, ...]
-    dropped: Mapping[str, Dropped]
-    truncated: int
-    cut_trained_tokens: int
-    tokens: int
-    trained_tokens: int
-    ends_without_stop: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class RenderedRow:
-    """One row as an example and as a datum (None in `built` if no trained token is left)."""
-
-    example: RenderedExample
-    built: BuiltDatum
+    @abstractmethod
+    def render(self, batch: BatchRows) -> RenderedBatch:
+        """The batch's rows as datums, in their order; rows that cannot be used are counted, never raised."""
 
 
 class _Epoch(Sequence[BatchRows]):
@@ -75,7 +59,7 @@ class _Epoch(Sequence[BatchRows]):
         return BatchRows(epoch=self._epoch, index=place, rows=tuple(self._order[start : start + self._batch_size]))
 
 
-class SupervisedDataset:
+class SupervisedDataset(TrainingData):
     """Rows, how to render them, and their order in each epoch. Nothing is rendered before `render`.
 
     max_length: the most tokens kept of a row (None: all). row_format: one of `FORMATS`; None looks at the columns.
@@ -100,13 +84,25 @@ class SupervisedDataset:
     ) -> None:
         _check_options(max_length=max_length, batch_size=batch_size, row_format=row_format)
         self.rows = rows
-        self.renderer = renderer
-        self.train_on = TrainOn(train_on)
-        self.max_length = max_length
         self.batch_size = batch_size
         self.seed = seed
-        self.row_format = _detect(rows) if row_format is None else row_format
-        self.reduction: Reduction = reduction
+        self.rendering = RowRenderer(
+            renderer=renderer,
+            train_on=TrainOn(train_on),
+            row_format=_detect(rows) if row_format is None else row_format,
+            max_length=max_length,
+            reduction=reduction,
+        )
+
+    @property
+    def renderer(self) -> Renderer:
+        """What makes tokens of messages."""
+        return self.rendering.renderer
+
+    @property
+    def row_format(self) -> str:
+        """One of `FORMATS`."""
+        return self.rendering.row_format
 
     @property
     def n_batches(self) -> int:
@@ -120,48 +116,11 @@ class SupervisedDataset:
 
     def render_row(self, index: int, drops: DropCount) -> RenderedRow | None:
         """One row; None if it cannot be rendered. That, and a row without a trained token, is counted in `drops`."""
-        try:
-            messages = row_to_messages(self.rows[index], self.row_format)
-            example = self.renderer.build_supervised_example(messages, train_on=self.train_on)
-        except (RowError, RendererError) as error:
-            drops.add(error, origin=self.rows.origin(index))
-            return None
-        built = datum_from_example(example, max_length=self.max_length, reduction=self.reduction)
-        if built.datum is None:
-            drops.add(_untrained(built, self.max_length), origin=self.rows.origin(index))
-        return RenderedRow(example=example, built=built)
+        return self.rendering.row(self.rows[index], self.rows.origin(index), drops)
 
     def render(self, batch: BatchRows) -> RenderedBatch:
-        """The batch's rows as datums, in their order; rows that cannot be used are counted, never raised."""
-        drops, kept = DropCount(), list[tuple[int, RenderedRow, Datum]]()
-        cut_trained = 0
-        for index in batch.rows:
-            row = self.render_row(index, drops)
-            if row is None:
-                continue
-            cut_trained += row.built.cut_trained_tokens
-            if row.built.datum is not None:
-                kept.append((index, row, row.built.datum))
-        return RenderedBatch(
-            datums=tuple(datum for _, _, datum in kept),
-            rows=tuple(index for index, _, _ in kept),
-            dropped=drops.by_reason(),
-            truncated=sum(row.built.cut_tokens > 0 for _, row, _ in kept),
-            cut_trained_tokens=cut_trained,
-            tokens=sum(datum.model_input.length for _, _, datum in kept),
-            trained_tokens=sum(row.built.trained_tokens for _, row, _ in kept),
-            ends_without_stop=sum(row.example.ends_without_stop for _, row, _ in kept),
-        )
-
-
-def _untrained(built: BuiltDatum, max_length: int | None) -> RowError:
-    if built.cut_trained_tokens:
-        return RowError.of(
-            "max_length cuts the row off before its first trained token",
-            given=f"{built.tokens} tokens with max_length={max_length}",
-            fix="Raise max_length, or leave the row out",
-        )
-    return RowError.of("the row has no trained token")
+        """See `TrainingData`."""
+        return self.rendering.batch((index, self.rows[index], self.rows.origin(index)) for index in batch.rows)
 
 
 def _check_options(*, max_length: int | None, batch_size: int, row_format: str | None) -> None:

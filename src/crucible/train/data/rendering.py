@@ -1,0 +1,101 @@
+"""What does a row become for a training backend, and what is lost on the way?"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from crucible.errors import RendererError
+from crucible.ports.dataset_store import Row
+from crucible.ports.datum import Datum
+from crucible.train.data.datum import BuiltDatum, Reduction, datum_from_example
+from crucible.train.data.dropped import DropCount, Dropped
+from crucible.train.data.formats import RowError, row_to_messages
+from crucible.train.renderers.renderer import RenderedExample, Renderer
+from crucible.train.renderers.train_on import TrainOn
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderedBatch:
+    """A batch as datums, and an account of every row that is not among them.
+
+    datums: one per usable row; rows: the index of each datum's row.
+    dropped: reason -> rows left out. truncated: datums that `max_length` cut; cut_trained_tokens: trained
+        tokens lost that way, those of rows dropped for it included.
+    tokens: input positions of the datums; trained_tokens: those with a loss weight.
+    ends_without_stop: trained turns without an end-of-turn token.
+    """
+
+    datums: tuple[Datum, ...]
+    rows: tuple[int, ...]
+    dropped: Mapping[str, Dropped]
+    truncated: int
+    cut_trained_tokens: int
+    tokens: int
+    trained_tokens: int
+    ends_without_stop: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderedRow:
+    """One row as an example and as a datum (None in `built` if no trained token is left)."""
+
+    example: RenderedExample
+    built: BuiltDatum
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowRenderer:
+    """How rows become datums. max_length: the most tokens kept of a row (None: all)."""
+
+    renderer: Renderer
+    train_on: TrainOn
+    row_format: str
+    max_length: int | None
+    reduction: Reduction
+
+    def row(self, row: Row, origin: str, drops: DropCount) -> RenderedRow | None:
+        """One row; None if it cannot be rendered. That, and a row without a trained token, is counted in `drops`."""
+        try:
+            messages = row_to_messages(row, self.row_format)
+            example = self.renderer.build_supervised_example(messages, train_on=self.train_on)
+        except (RowError, RendererError) as error:
+            drops.add(error, origin=origin)
+            return None
+        built = datum_from_example(example, max_length=self.max_length, reduction=self.reduction)
+        if built.datum is None:
+            drops.add(_untrained(built, self.max_length), origin=origin)
+        return RenderedRow(example=example, built=built)
+
+    def batch(self, rows: Iterable[tuple[int, Row, str]]) -> RenderedBatch:
+        """Rows as datums, in their order; those that cannot be used are counted, never raised.
+
+        rows: each with its index and its origin.
+        """
+        drops, kept = DropCount(), list[tuple[int, RenderedRow, Datum]]()
+        cut_trained = 0
+        for index, values, origin in rows:
+            row = self.row(values, origin, drops)
+            if row is None:
+                continue
+            cut_trained += row.built.cut_trained_tokens
+            if row.built.datum is not None:
+                kept.append((index, row, row.built.datum))
+        return RenderedBatch(
+            datums=tuple(datum for _, _, datum in kept),
+            rows=tuple(index for index, _, _ in kept),
+            dropped=drops.by_reason(),
+            truncated=sum(row.built.cut_tokens > 0 for _, row, _ in kept),
+            cut_trained_tokens=cut_trained,
+            tokens=sum(datum.model_input.length for _, _, datum in kept),
+            trained_tokens=sum(row.built.trained_tokens for _, row, _ in kept),
+            ends_without_stop=sum(row.example.ends_without_stop for _, row, _ in kept),
+        )
+
+
+def _untrained(built: BuiltDatum, max_length: int | None) -> RowError:
+    if built.cut_trained_tokens:
+        return RowError.of(
+            "max_length cuts the row off before its first trained token",
+            given=f"{built.tokens} tokens with max_length={max_length}",
+            fix="Raise max_length, or leave the row out",
+        )
+    return RowError.of("the row has no trained token")
