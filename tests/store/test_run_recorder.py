@@ -29,10 +29,12 @@ def entry(runs_folder: Path, name: str) -> RunRecord | None:
 
 
 def recorded(run_dir: Path, recorder: RunRecorder) -> float:
-    """Run the fakes with the recorder attached; seconds that closing it took."""
+    """Run the fakes with this recorder instead of the run's own; seconds that closing it took."""
     default_bus().attach("recorder", "*", recorder)
     try:
-        real_run(run_dir)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setenv("CRUCIBLE_STORE_URL", "none")
+            real_run(run_dir)
     finally:
         default_bus().detach("recorder")
     began = time.monotonic()
@@ -73,7 +75,8 @@ def test_a_locked_database_costs_one_warning_and_the_next_look_mends_it(
     open_index(runs).close()
     lock = sqlite3.connect(runs / "runs.db", isolation_level=None)
     lock.execute("BEGIN IMMEDIATE")
-    recorder = RunRecorder(runs / "a", every=0.01, patience=0.3, retry_after=0.05)
+    url = f"sqlite:///{runs / 'runs.db'}"
+    recorder = RunRecorder(runs / "a", url=url, every=0.01, patience=0.3, retry_after=0.05)
     with caplog.at_level(logging.WARNING, logger="crucible"):
         assert recorded(runs / "a", recorder) < 2
     lock.execute("ROLLBACK")
@@ -100,7 +103,7 @@ def test_a_url_that_is_wrong_costs_one_warning(
 ) -> None:
     monkeypatch.setenv("CRUCIBLE_STORE_URL", "mysql://me:hunter2@host/x")
     with caplog.at_level(logging.WARNING, logger="crucible"):
-        recorded(tmp_path / "runs" / "a", RunRecorder(tmp_path / "runs" / "a"))
+        real_run(tmp_path / "runs" / "a")
     (warning,) = caplog.records
     assert "neither SQLite nor PostgreSQL" in warning.getMessage() and "hunter2" not in warning.getMessage()
 
