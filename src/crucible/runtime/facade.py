@@ -1,69 +1,38 @@
 """How is a recipe run, from Python? The one entry point: everything else is reached through it."""
 
 import asyncio
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from crucible.adapters.assets import crucible_home
 from crucible.errors import ConfigError, Interrupted, ResumeError, UnsupportedError, WorkflowError
 from crucible.framework import (
-    History,
-    Journal,
-    Run,
     RunResult,
     RunStopped,
     Stop,
     Workflow,
     check,
-    execute,
     lift,
     lower,
     optional_ports,
     read_history,
-    repair,
     required_ports,
 )
-from crucible.ir import Experiment, from_json, to_json
+from crucible.ir import Experiment, from_json
 from crucible.kitchen.config import Configured, Layer
 from crucible.kitchen.recipe import Recipe
 from crucible.kitchen.registry import find_recipe, gather_recipes, gather_stages
 from crucible.kitchen.stages import STAGES
-from crucible.ports import MetricsStore, TrainingClient
 from crucible.runtime import run_folder
 from crucible.runtime.blocking import block_on
+from crucible.runtime.executing import Going, carry_out
 from crucible.runtime.local_paths import anchored
 from crucible.runtime.manifests import find_manifest
-from crucible.runtime.run_changes import environment, facts_of, require_unchanged
+from crucible.runtime.prepared import Prepared
 from crucible.runtime.run_lock import locked
-from crucible.runtime.run_recorder import RunRecorder
 from crucible.runtime.signals import stopped_by_signals
 from crucible.runtime.wiring import Override, Wiring
-from crucible.telemetry import Bus, Event, default_bus
-from crucible.telemetry.console import Console
-from crucible.telemetry.jsonl import Jsonl
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """A run that has been resolved and checked, and has touched nothing: what `dry_run` returns.
-
-    ports: port name to the name of the adapter behind it. origins: where each config value came from.
-    """
-
-    experiment: Experiment
-    workflow: Workflow
-    wiring: Wiring
-    origins: Mapping[str, str]
-    notes: Sequence[str]
-
-    @property
-    def ports(self) -> dict[str, str]:
-        """Port name to adapter name."""
-        return self.wiring.names
 
 
 def recipes() -> dict[str, Recipe]:
@@ -222,96 +191,9 @@ async def arun(
         with locked(folder):
             stored = run_folder.claim(folder, resume=resume)
             going = Going(folder, facts=facts, stored=stored, allowed=tuple(allow_change))
-            return await _execute(prepared, going, verbose=verbose, stop=stop)
+            return await carry_out(prepared, going, verbose=verbose, stop=stop)
     finally:
         await asyncio.to_thread(prepared.wiring.close)
-
-
-async def _execute(prepared: Prepared, going: "Going", *, verbose: bool, stop: Stop | None) -> RunResult:
-    experiment, workflow, folder = prepared.experiment, prepared.workflow, going.folder
-    needed = tuple(port.port_name for port in (*required_ports(workflow), *optional_ports(workflow)))
-    ports = prepared.wiring.ports((*needed, "metrics_store"))
-    training, store = ports.get(TrainingClient.port_name), ports["metrics_store"]
-    assert training is None or isinstance(training, TrainingClient)
-    assert isinstance(store, MetricsStore)
-    facts = {
-        **going.facts,
-        "environment": await asyncio.to_thread(environment, training),
-        "experiment": hashlib.sha256(to_json(experiment)).hexdigest(),
-    }
-    history = going.history(facts, experiment)
-    run_folder.reopen(folder)
-    run = Run(
-        run_id=folder.name,
-        recipe=experiment.id,
-        workflow=workflow.name,
-        config=experiment.config or {},
-        run_dir=folder,
-        cache_dir=crucible_home() / "cache" / "stages",
-    )
-    journal = Journal(run_id=run.run_id, run_dir=folder, store=store)
-    journal.note("start", at=run.started_at.isoformat(), **facts)
-    if going.stored is None or going.changed:
-        run_folder.write_inputs(folder, experiment, origins=prepared.origins)
-    # A bus of its own: runs that go on beside each other, even under one name, never share a file.
-    bus = Bus()
-    watchers = [Jsonl(folder / "events.jsonl"), RunRecorder(folder), *([Console()] if verbose else [])]
-    for number, watcher in enumerate(watchers):
-        bus.attach(f"watcher-{number}", "*", watcher)
-    bus.attach("process", "*", _pass_on)
-    try:
-        result = await execute(workflow, run, ports=ports, telemetry=bus, journal=journal, history=history, stop=stop)
-        run_folder.write_summary(folder, result)
-        return result
-    except BaseException as error:
-        interrupted = isinstance(error, (asyncio.CancelledError, KeyboardInterrupt, RunStopped))
-        run_folder.write_failure(folder, run, error, status="interrupted" if interrupted else "failed")
-        raise
-    finally:
-        for watcher in watchers:
-            watcher.close()
-
-
-@dataclass(kw_only=True)
-class Going:
-    """A run that is about to begin or to go on in its folder.
-
-    facts: its manifest, adapters and options. stored: the experiment of the run that is there; None for a fresh one.
-    """
-
-    folder: Path = field(kw_only=False)
-    facts: Mapping[str, Any]
-    stored: Experiment | None
-    allowed: tuple[str, ...]
-    changed: bool = False
-
-    def history(self, facts: Mapping[str, Any], experiment: Experiment) -> History | None:
-        """Where to go on; None to begin.
-
-        Raises:
-            ResumeError: if something is different from when the run began, and that was not allowed.
-        """
-        if self.stored is None:
-            return None
-        history = read_history(self.folder)
-        stored = hashlib.sha256(to_json(self.stored)).hexdigest()
-        if history.experiments and stored not in history.experiments:
-            raise ResumeError.of(
-                "experiment.json is not the one that the run was started with",
-                where=str(self.folder / "experiment.json"),
-                fix="Restore it, or start a new run",
-            )
-        before = facts_of(history.facts, self.stored) if history.facts else facts_of(facts, self.stored)
-        now = facts_of(facts, experiment)
-        self.changed = require_unchanged(before, now, stored=self.stored, given=experiment, allowed=self.allowed)
-        repair(self.folder)
-        run_folder.sweep(self.folder)
-        return history
-
-
-def _pass_on(event: Event) -> None:
-    """Tell the handlers that were attached for the whole process."""
-    default_bus().emit(event.name, event.measurements, event.metadata)
 
 
 def run(
