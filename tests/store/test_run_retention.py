@@ -69,6 +69,14 @@ def test_what_is_younger_than_the_ttl_stays_and_so_it_does_when_the_clock_went_b
     assert names(planned(run_dir, both, after=8 * 86400)) == ["step-000001"]
 
 
+def test_only_what_has_outlived_its_own_ttl_is_expired(tmp_path: Path) -> None:
+    run_dir = written_run(tmp_path / "a", steps=3, status="completed", saves=(1,))
+    save(run_dir, 2, ttl_seconds=3600)
+    save(run_dir, 3, ttl_seconds=7 * 86400)
+    assert names(planned(run_dir, Policy(expired=True))) == []
+    assert names(planned(run_dir, Policy(expired=True), after=86400)) == ["step-000002"]
+
+
 def test_a_running_run_is_not_touched(tmp_path: Path) -> None:
     run_dir = written_run(tmp_path / "runs" / "a", steps=8, saves=(2, 4, 6, 8))
     with locked(run_dir), RunStore(run_dir.parent) as store:

@@ -161,6 +161,9 @@ def _gc(
     ttl: Annotated[
         str | None, typer.Option("--ttl", help="Keep what is younger than this: 45m, 12h, 7d, 2w.", metavar="TIME")
     ] = None,
+    expired: Annotated[
+        bool, typer.Option("--expired", help="Only those older than the checkpoint_ttl that they were saved with.")
+    ] = False,
     apply: Annotated[bool, typer.Option("--apply", help="Delete. Without it, nothing is touched.")] = False,
     runs_dir: _RunsDir = None,
     store: _StoreUrl = None,
@@ -177,7 +180,7 @@ def _gc(
     from crucible.runtime.run_retention import Policy, plan_all
     from crucible.runtime.run_retention import apply as delete
 
-    policy = Policy(keep_best=keep_best, metric=metric, higher_is_better=higher, ttl=_seconds(ttl))
+    policy = Policy(keep_best=keep_best, metric=metric, higher_is_better=higher, ttl=_seconds(ttl), expired=expired)
     console = Terminal()
     with _open(ctx, runs_dir, store) as opened:
         plans = plan_all(opened, policy)

@@ -72,7 +72,7 @@ class StageRunner:
         finally:
             self._snapshots.changed(known.durable)
         if scope.boundaries:
-            for name in known.rebuilt:
+            for name in sorted(known.rebuilt):
                 self._snapshots.rebuilt(name, scope.state.get(name))
         scope.record(Completed(scope.prefix + stage.name))
         ended = {**told, "cached": True} if outcome == "cached" else told
@@ -93,7 +93,7 @@ class StageRunner:
         draft = scope.state.draft()
         try:
             how = await self._work(stage, replace(scope, state=draft, record=list[Entry]().append, requests=[]), told)
-            for name in known.rebuilt if how == "ran" else ():
+            for name in sorted(known.rebuilt) if how == "ran" else ():
                 require_same(name, draft.get(name), fingerprints, path=path)
                 scope.state.put(name, draft.get(name))
         except BaseException as error:

@@ -31,7 +31,8 @@ class Policy:
     """What to keep. A checkpoint goes if nothing here keeps it.
 
     keep_best: how many, by `metric` at the checkpoint's own step, per run. higher_is_better: of the metric. ttl:
-    seconds; a checkpoint younger than this stays.
+    seconds; a checkpoint younger than this stays. expired: only those go that are older than the `checkpoint_ttl` that
+    they were saved with.
 
     Raises:
         ConfigError: if it says nothing.
@@ -41,11 +42,13 @@ class Policy:
     metric: str = "eval/nll"
     higher_is_better: bool = False
     ttl: float | None = None
+    expired: bool = False
 
     def __post_init__(self) -> None:
-        if self.keep_best is None and self.ttl is None:
+        if self.keep_best is None and self.ttl is None and not self.expired:
             raise ConfigError.of(
-                "nothing says which checkpoints may go", fix="Give --keep-best, --ttl, or both: what either keeps stays"
+                "nothing says which checkpoints may go",
+                fix="Give --keep-best, --ttl, or both: what either keeps stays; or --expired",
             )
 
 
@@ -191,7 +194,14 @@ def _kept(
         kept.update(ranked[: policy.keep_best])
     if policy.ttl is not None:
         kept.update(line for line, paths in present.items() if now - _written(paths) < policy.ttl)
+    if policy.expired:
+        kept.update(one.line for one in contents.checkpoints if not _expired(one, present.get(one.line, ()), now))
     return kept
+
+
+def _expired(checkpoint: CheckpointRecord, paths: tuple[Path, ...], now: float) -> bool:
+    limit = checkpoint.record.get("ttl_seconds")
+    return isinstance(limit, int | float) and limit > 0 and bool(paths) and now - _written(paths) > limit
 
 
 def _values(contents: RunContents, metric: str) -> dict[int, float]:
