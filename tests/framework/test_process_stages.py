@@ -132,7 +132,8 @@ async def test_a_run_cancelled_while_its_process_starts_leaves_none() -> None:
 def test_when_the_run_is_killed_or_interrupted_its_stages_process_dies(tmp_path: Path, sign: signal.Signals) -> None:
     note = tmp_path / "note"
     program = (
-        "import asyncio; from toys import Break, run_nodes\n"
+        "import asyncio, signal; from toys import Break, run_nodes\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background is born deaf to it\n"
         f"if __name__ == '__main__': asyncio.run(run_nodes(Break('b', how='hang', note={str(note)!r})))"
     )
     script = tmp_path / "program.py"

@@ -18,7 +18,17 @@ from crucible.cli.arguments import (
     config_layers,
 )
 from crucible.errors import ConfigError
+from crucible.kitchen.config import Configured, Layer
 from crucible.telemetry.terminal import Terminal
+
+_SHORT = {"max_steps": 12, "save_every": 3, "batch_size": 2, "max_length": 128, "eval_rows": 2, "limit": 60}
+"""What a run is, where nobody says otherwise: enough to be killed in, short enough to be done again."""
+
+
+def _told(short: Layer, built: Configured) -> str:
+    """The short values that nobody overrode."""
+    kept = [key for key in short.values if built.origins.get(key) == short.origin]
+    return ", ".join(f"{key}={short.values[key]}" for key in kept) or "as you said"
 
 
 def register(app: typer.Typer) -> None:
@@ -41,17 +51,20 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Run once straight, then with kill -9 at random moments and inside checkpoint writes, and compare the bytes.
 
-        Give it a short run with checkpoints: crucible verify-resume sl_basic max_steps=12 save_every=3 limit=60
+        What you do not say is kept short: a few small steps with a checkpoint now and then.
         """
         from crucible.runtime import facade
         from crucible.runtime.verify_resume import Job, verify_resume
 
         adapters, options = adapter_overrides(adapter), adapter_options(option)
-        layers = config_layers(values, config)
+        known = facade.describe(recipe).keys
+        short = Layer(origin="verify-resume", values={key: value for key, value in _SHORT.items() if key in known})
+        layers = [short, *config_layers(values, config)]
         facade.prepare(recipe, layers, manifest=manifest, adapters=adapters, options=options, run_dir=folder)
         given = {"manifest": manifest, "adapters": adapters, "options": options}
         job = Job(work=facade.build_spec(recipe, layers), options=given)
         console = Terminal()
+        console.print(f"of each run: {_told(short, facade.configure(recipe, layers))}", highlight=False)
         place = folder or Path(tempfile.mkdtemp(prefix="crucible-verify-"))
         if place.exists() and any(place.iterdir()):
             raise ConfigError.of("the folder is not empty", where=str(place), fix="Give a new --folder")
