@@ -102,9 +102,7 @@ def test_a_checkpoint_of_another_model_is_refused(first: RunResult, other_model:
     try:
         client = sampling.port("sampling_client")
         with pytest.raises(CheckpointError, match="another base model"):
-            client.start_session(  # pyright: ignore[reportAttributeAccessIssue]
-                base_model=str(other_model), model_path=open_run(first.run_dir).sampler_path
-            ).result()
+            client.start_session(base_model=str(other_model), model_path=open_run(first.run_dir).sampler_path).result()
     finally:
         sampling.close()
 
@@ -114,7 +112,7 @@ def test_exports_score_as_the_engine_does_in_a_program_without_crucible(
     form: str, first: RunResult, tiny_model: Path, tmp_path: Path
 ) -> None:
     assert first.run_dir is not None
-    folder = export(open_run(first.run_dir), tmp_path / "out", format=form)  # pyright: ignore[reportArgumentType]
+    folder = export(open_run(first.run_dir), tmp_path / "out", format=form)
     scored = score_outside(form, folder, tiny_model, first, tmp_path)
     assert scored["nll"] == pytest.approx(first.results["eval_nll_after"], abs=1e-3)
 

@@ -39,7 +39,7 @@ def test_it_shows_a_sample_before_and_after(run: RunResult) -> None:
 @pytest.mark.parametrize("form", ["peft", "merged"])
 def test_the_exports_score_as_the_engine_does(form: str, run: RunResult, tmp_path: Path) -> None:
     assert run.run_dir is not None
-    folder = export(open_run(run.run_dir), tmp_path / "out", format=form)  # pyright: ignore[reportArgumentType]
+    folder = export(open_run(run.run_dir), tmp_path / "out", format=form)
     scored = score_outside(form, folder, resolve_model("smollm2-135m"), run, tmp_path)
     assert scored["nll"] == pytest.approx(run.results["eval_nll_after"], abs=1e-3)
 

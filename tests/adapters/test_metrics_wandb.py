@@ -162,7 +162,7 @@ def test_a_process_that_fails_is_started_again_and_its_reason_is_told_once(tmp_p
 
 def test_a_mode_of_another_name_is_refused(tmp_path):
     with pytest.raises(ManifestError, match=r"wandb\.mode: must be online or offline .given: on."):
-        WandbMetricsStore(tmp_path, mode="on")  # pyright: ignore[reportArgumentType]
+        WandbMetricsStore(tmp_path, mode="on")
 
 
 def test_without_the_library_the_extra_is_named_before_the_run(tmp_path, monkeypatch):

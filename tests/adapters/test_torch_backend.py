@@ -30,7 +30,7 @@ def make_backend(tmp_path: Path, **options: object) -> TorchBackend:
         checkpoint_dir=tmp_path / "checkpoints",
         resolve_model=folder_of,
         tokenizers=fakes.FakeTokenizerStore(),
-        **{"threads": 1, "device": "cpu", **options},  # pyright: ignore
+        **{"threads": 1, "device": "cpu", **options},
     )
 
 

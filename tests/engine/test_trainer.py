@@ -32,11 +32,11 @@ class Client:
 
     def __init__(self, folder: Path, model: Path, **options: object) -> None:
         self.model, self.folder = str(model), folder
-        settings = EngineOptions(checkpoint_dir=folder, threads=1, token_budget=24, **options)  # pyright: ignore
+        settings = EngineOptions(checkpoint_dir=folder, threads=1, token_budget=24, **options)
         self.engine = Engine(settings, resolve_model=Path)
 
     def start(self, **config: object) -> TrainingSession:
-        made = SessionConfig(**{"model": self.model, "lora_rank": 2, "seed": 1, **config})  # pyright: ignore
+        made = SessionConfig(**{"model": self.model, "lora_rank": 2, "seed": 1, **config})
         return self.engine.submit(lambda room: room.trainer.start_session(made)).result()
 
     def score(
@@ -189,7 +189,7 @@ def test_a_backward_that_fails_midway_is_rolled_back(client: Client, monkeypatch
         calls.append(1)
         if len(calls) == 2:
             raise MemoryError("no memory left")
-        return score_positions(*args, **options)  # pyright: ignore
+        return score_positions(*args, **options)
 
     monkeypatch.setattr(scoring, "score_positions", fails_on_the_second_micro_batch)
     with pytest.raises(MemoryError):
@@ -331,7 +331,7 @@ def test_closing_ends_a_call_before_its_next_micro_batch_and_fails_the_waiting(
     def waits(*args: object, **options: object) -> object:
         started.set()
         release.wait(10)
-        return run(*args, **options)  # pyright: ignore
+        return run(*args, **options)
 
     session = client.start()
     monkeypatch.setattr(scoring, "score_positions", waits)

@@ -105,7 +105,7 @@ async def test_a_branch_does_not_see_what_another_one_drafts_and_all_is_there_af
         at: Reads[int]
 
         async def execute(self, ctx: StageContext) -> None:
-            seen.append(ctx._state.has("b"))  # pyright: ignore[reportPrivateUsage]
+            seen.append(ctx._state.has("b"))
 
     taking_turns("wrote")
     write: list[Node] = [Put("put b", into=b, value=2), Turn("wrote")]

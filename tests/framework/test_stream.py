@@ -146,7 +146,7 @@ async def test_items_that_fail_to_come_fail_the_stream() -> None:
         into: Writes[list[int]]
 
         async def execute(self, ctx: StageContext) -> None:
-            ctx.write(self.into, (1 // (2 - n) for n in range(5)))  # pyright: ignore[reportArgumentType]
+            ctx.write(self.into, (1 // (2 - n) for n in range(5)))
 
     rows = Slot("rows", list[int], Rebuilt(by="gen"))
     consume = [Log("log", step=made, value=made)]

@@ -28,7 +28,7 @@ from crucible.store.tables import METADATA, SCHEMA, SCHEMA_VERSION
 def run(name: str = "a", **fields: object) -> RunContents:
     metrics = fields.pop("metrics", ())
     known = {"state": "completed", "recipe": "sl_basic", "config": {}, "results": {}, **fields}
-    return RunContents(run=RunRecord(name=name, **known), metrics=metrics)  # type: ignore[arg-type]
+    return RunContents(run=RunRecord(name=name, **known), metrics=metrics)
 
 
 def edge(source: str, relation: str, target: str) -> Edge:
@@ -103,7 +103,7 @@ def test_a_whole_writing_replaces_and_another_adds(index: RunIndex) -> None:
 
 def test_a_batch_that_fails_leaves_nothing_of_itself(index: RunIndex) -> None:
     index.write(run(metrics=(MetricLine(line=0, step=0, values={"loss": 0.0}),)), whole=True)
-    broken = MetricLine(line=2, step=0, values={"loss": "no number"})  # type: ignore[dict-item]
+    broken = MetricLine(line=2, step=0, values={"loss": "no number"})
     with pytest.raises((StoreError, TypeError)):
         index.append_metrics("a", [MetricLine(line=1, step=1, values={"loss": 1.0}), broken])
     assert index.curve("a", "loss") == [(0, 0.0)]

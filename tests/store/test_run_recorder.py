@@ -44,7 +44,7 @@ def recorded(run_dir: Path, recorder: RunRecorder) -> float:
 
 def wait_for(condition: object, seconds: float = 10.0) -> None:
     until = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
+    while not condition():
         assert time.monotonic() < until, "it did not happen in time"
         time.sleep(0.02)
 

@@ -43,6 +43,7 @@ class PackedAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        # torch's stub says *grads; this function has one output, so it gets one.
         query, key, value, *masks = ctx.saved_tensors
         grads = [torch.empty_like(tensor) for tensor in (query, key, value)]
         start = 0

@@ -110,6 +110,7 @@ class _LoraProduct(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        # torch's stub says *grads; this function has one output, so it gets one.
         x_TI, down_TR, weight, a, b = ctx.saved_tensors
         grad_TO = grad.reshape(-1, grad.shape[-1])
         up_TR = (grad_TO @ b).mul_(ctx.scale)

@@ -85,7 +85,7 @@ def config_fields(config: type[Any]) -> dict[str, ConfigField]:
             name=name,
             type=_type_text(field.final_type),
             default=field._default,  # pyright: ignore[reportPrivateUsage]  (chz has no public reader)
-            help=field._doc,  # pyright: ignore[reportPrivateUsage]
+            help=field._doc,  # pyright: ignore[reportPrivateUsage]  (chz gives it no public name)
             may_be_local=bool((field.metadata or {}).get("may_be_local")),
         )
         for name, field in chz.chz_fields(config).items()

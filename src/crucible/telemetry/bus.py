@@ -81,7 +81,7 @@ class Bus:
             except OSError as error:
                 if self.detach(handler_id):
                     _LOG.warning("telemetry handler %r was detached: %s", handler_id, error)
-            except Exception:  # a display must never cost a run, whatever it raised  # noqa: BLE001
+            except Exception:  # noqa: BLE001  (a display must never cost a run, whatever it raised)
                 if self.detach(handler_id):
                     _LOG.exception("telemetry handler %r failed on %s and was detached", handler_id, name)
 

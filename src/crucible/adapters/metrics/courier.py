@@ -112,7 +112,7 @@ class Courier:
             try:
                 self._deliver()
                 pause = self._patience.gather
-            except Exception as error:  # whatever a service does, the run goes on  # noqa: BLE001
+            except Exception as error:  # noqa: BLE001  (whatever a service does, the run goes on)
                 pause = min(2 * pause, self._patience.longest_pause)
                 if not self._given_up.is_set():  # else `close` has said it
                     self._report(f"{type(error).__name__}: {error}")
@@ -153,7 +153,7 @@ class Courier:
     def _finish(self, patience: float) -> None:
         try:
             self._tracker.close(patience=patience)
-        except Exception as error:  # whatever a service does, the run goes on  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001  (whatever a service does, the run goes on)
             _LOG.warning("%s: %s; all metric rows are in %s", self._name, error, self._kept_in)
 
     def _report(self, problem: str) -> None:

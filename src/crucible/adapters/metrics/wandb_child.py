@@ -33,7 +33,7 @@ def main() -> None:
         for line in messages:
             _log(run, json.loads(line))
             _answer(answers, {})
-    except Exception as error:  # said to the parent, which starts another process  # noqa: BLE001
+    except Exception as error:  # noqa: BLE001  (said to the parent, which starts another process)
         _answer(answers, {"error": _without_key(f"{type(error).__name__}: {error}")})
     over.set()
     if run is not None:

@@ -67,7 +67,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _token_text(value: Any) -> str:
     """A token is written as its text, or as an object with its text as `content`."""
-    return str(value["content"] if isinstance(value, dict) else value)  # pyright: ignore[reportUnknownArgumentType]
+    return str(value["content"] if isinstance(value, dict) else value)  # pyright: ignore[reportUnknownArgumentType]  (JSON)
 
 
 def _templates(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
