@@ -68,12 +68,12 @@ def test_a_workflow_of_no_recipe_survives_being_killed(tmp_path: Path) -> None:
 
 def broken_cursor() -> None:
     """Continue every loop one item too early, as a system does that replays the batch it had checkpointed."""
-    right = runner._Runner.items
+    right = runner.Runner.items
 
     def wrong(self: Any, loop: Any, path: str, scope: Any, start: int) -> Any:
         return right(self, loop, path, scope, max(0, start - 1))
 
-    runner._Runner.items = wrong  # only in the child that this is called in
+    runner.Runner.items = wrong  # only in the child that this is called in
 
 
 def test_the_test_fails_when_the_cursor_is_broken(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from crucible.framework.declaration import declaration as declaration
 from crucible.framework.draw import draw_mermaid as draw_mermaid
 from crucible.framework.draw import draw_text as draw_text
 from crucible.framework.entries import Keep as Keep
+from crucible.framework.execution import execute as execute
 from crucible.framework.journal import Journal as Journal
 from crucible.framework.journal_file import read_records as read_records
 from crucible.framework.lift import lift as lift
@@ -35,7 +36,6 @@ from crucible.framework.resuming import History as History
 from crucible.framework.resuming import read_history as read_history
 from crucible.framework.resuming import repair as repair
 from crucible.framework.run import Run as Run
-from crucible.framework.runner import execute as execute
 from crucible.framework.slot import Durable as Durable
 from crucible.framework.slot import Reads as Reads
 from crucible.framework.slot import Rebuilt as Rebuilt
