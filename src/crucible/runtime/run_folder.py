@@ -62,7 +62,7 @@ def claim(run_dir: Path, *, resume: str) -> Experiment | None:
         if resume == "must":
             raise ResumeError.of("this folder holds no run to continue", where=str(run_dir))
         return None
-    if _status(run_dir) == "completed":
+    if is_complete(run_dir):
         what, fix = "this folder holds a run that is complete", "Give another --run-dir, or delete this one"
         raise (ResumeError if resume == "must" else ConfigError).of(what, where=str(run_dir), fix=fix)
     if resume == "never":
@@ -101,6 +101,11 @@ def _status(run_dir: Path) -> str:
 def _computed_nothing(run_dir: Path) -> bool:
     ended = _status(run_dir) in ("failed", "interrupted")
     return ended and {path.name for path in run_dir.iterdir()} <= set(_INPUTS)
+
+
+def is_complete(run_dir: Path) -> bool:
+    """Whether the folder holds a run that came to its end."""
+    return _status(run_dir) == "completed"
 
 
 def write_inputs(run_dir: Path, experiment: Experiment, *, origins: Mapping[str, str]) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from crucible.errors import ConfigError
 from crucible.framework import Workflow, read_history
 from crucible.ir import Experiment
+from crucible.runtime import run_folder
 from crucible.testing.killing import Aim, arm
 
 _PRELOADED = ("crucible.runtime.facade", "crucible.engine.room", "crucible.adapters.tokenizer")
@@ -91,7 +92,8 @@ def verify_resume(
             aim = _aim(chance, len(found.kills), seconds=found.seconds, stages=stages)
             code = _child(job, run_dir, aim=aim)
             _require(code, run_dir, killed=True)
-            done = code == 0
+            # A kill may land after the run's last word: there is then nothing left to resume.
+            done = code == 0 or run_folder.is_complete(run_dir)
             if not done:
                 found.kills.append(_kill_in(run_dir, aim))
                 tell(f"kill {len(found.kills)}/{kills} {aim}: {_told(found.kills[-1])}")
