@@ -121,8 +121,8 @@ def plan_supervised(
 
 
 def input_tokens(rows: DataSurvey) -> int:
-    """Input positions of the surveyed rows: a row of N kept tokens has N - 1."""
-    return rows.tokens_kept - rows.usable
+    """Input positions of the surveyed rows: a datum of N kept tokens has N - 1."""
+    return rows.tokens_kept - rows.datums
 
 
 def _checkpoints(workflow: Workflow, *, steps: int, tokens: int) -> tuple[int, int]:

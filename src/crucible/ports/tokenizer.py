@@ -27,6 +27,14 @@ class Tokenizer(ABC):
         """Tokenise; the text of a special token becomes that token."""
 
     @abstractmethod
+    def encode_ordinary(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text, tokenised apart; the text of a special token is text like any other.
+
+        What a person wrote is encoded so: it cannot end a turn or forge one. Added tokens that are not special
+        (such as `<think>` in some vocabularies) are still tokens of their own.
+        """
+
+    @abstractmethod
     def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
         """The text of the ids; incomplete UTF-8 shows as U+FFFD.
 

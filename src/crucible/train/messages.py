@@ -1,7 +1,9 @@
 """What is a message of a conversation, and what makes a list of them malformed?"""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, NotRequired, TypedDict, cast
+from dataclasses import dataclass
+from typing import Any, Literal, NotRequired, TypeAlias, TypedDict, cast
 
 from crucible.errors import Problem, did_you_mean
 
@@ -34,6 +36,76 @@ class Message(TypedDict):
     reasoning: NotRequired[str]
     tool_calls: NotRequired[list[dict[str, Any]]]
     tool_call_id: NotRequired[str]
+
+
+Tool: TypeAlias = Mapping[str, Any]
+"""A tool that the assistant may call, as OpenAI's API declares it: `{"type": "function", "function": {name,
+description, parameters: JSON schema}}`. The inner object alone is taken too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolCall:
+    """What the assistant calls. arguments: an object, or JSON text, as it was given."""
+
+    name: str
+    arguments: Mapping[str, Any] | str
+    id: str = ""
+
+    @property
+    def text(self) -> str:
+        """The arguments as JSON text."""
+        return self.arguments if isinstance(self.arguments, str) else as_json(self.arguments)
+
+    @property
+    def object(self) -> Mapping[str, Any] | None:
+        """The arguments as an object; None for text that is not JSON of one."""
+        if not isinstance(self.arguments, str):
+            return self.arguments
+        try:
+            value: Any = json.loads(self.arguments)
+        except ValueError:
+            return None
+        return cast("Mapping[str, Any]", value) if isinstance(value, dict) else None
+
+
+def calls_of(message: Message) -> list[ToolCall]:
+    """The message's tool calls, whichever of the usual forms they have."""
+    return [_call(call) for call in message.get("tool_calls", [])]
+
+
+def call_message(calls: Sequence[ToolCall]) -> list[dict[str, Any]]:
+    """Tool calls in the form in which a message keeps them: OpenAI's, arguments as an object."""
+    return [
+        {
+            "type": "function",
+            **({"id": call.id} if call.id else {}),
+            "function": {"name": call.name, "arguments": call.arguments},
+        }
+        for call in calls
+    ]
+
+
+def function_of(tool: Tool) -> Mapping[str, Any]:
+    """A tool's name, description and parameters."""
+    function = tool.get("function", tool)
+    return cast("Mapping[str, Any]", function)
+
+
+def thinking_of(message: Message) -> str:
+    """The message's reasoning, under whichever key it is kept; empty where there is none."""
+    return next((text for key in THINKING_KEYS if isinstance(text := message.get(key), str)), "")
+
+
+def as_json(value: object) -> str:
+    """JSON as chat templates write it: Unicode as it is, `, ` and `: ` between items."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _call(call: Mapping[str, Any]) -> ToolCall:
+    function = function_of(call)
+    return ToolCall(
+        name=str(function.get("name", "")), arguments=function.get("arguments", {}), id=str(call.get("id", ""))
+    )
 
 
 def text_of(message: Message) -> str:
@@ -92,6 +164,7 @@ def _check_message(message: object, where: str) -> Iterator[Problem]:
     elif role not in ROLES:
         yield Problem(what="a message's role is unknown", where=where, given=shown(role), fix=did_you_mean(role, ROLES))
     yield from _check_content(fields, where)
+    yield from _check_calls(fields, where)
     if not isinstance(fields.get("trainable", False), bool):
         yield Problem(what="trainable is not true or false", where=where, given=shown(fields["trainable"]))
     if not all(map(_is_unicode, strings_in(fields))):
@@ -115,6 +188,55 @@ def _check_content(fields: Mapping[str, object], where: str) -> Iterator[Problem
             given=shown(cast("object", content)),
             fix='Parts are {"type": "text", "text": "..."}; images are not supported yet',
         )
+
+
+def _check_calls(fields: Mapping[str, object], where: str) -> Iterator[Problem]:
+    calls = fields.get("tool_calls")
+    if calls is None:
+        return
+    if not isinstance(calls, list | tuple):
+        yield Problem(what="a message's tool_calls is not a list", where=where, given=shown(calls))
+        return
+    if calls and fields.get("role") != "assistant":
+        yield Problem(what="only the assistant calls tools", where=where, given=shown(fields.get("role")))
+    for number, call in enumerate(cast("Sequence[object]", calls)):
+        function = _function(call)
+        if not _is_named(function) or not isinstance(function.get("arguments", {}), Mapping | str):
+            yield Problem(
+                what="a tool call has no name, or arguments that are neither an object nor text",
+                where=f"{where}.tool_calls[{number}]",
+                given=shown(call),
+                fix='Write {"type": "function", "function": {"name": "...", "arguments": {...}}}',
+            )
+
+
+def check_tools(tools: object) -> list[Problem]:
+    """Everything that is wrong with a list of tool declarations; an empty list when it is well formed."""
+    if not isinstance(tools, list | tuple):
+        return [Problem(what="tools is not a list of declarations", where="tools", given=shown(tools))]
+    return [
+        Problem(
+            what="a tool's declaration has no name",
+            where=f"tools[{number}]",
+            given=shown(tool),
+            fix='Write {"type": "function", "function": {"name": "...", "description": "...", "parameters": {...}}}',
+        )
+        for number, tool in enumerate(cast("Sequence[object]", tools))
+        if not _is_named(_function(tool))
+    ]
+
+
+def _function(item: object) -> Mapping[str, object]:
+    """A tool's or a call's inner object; empty for what is none."""
+    if not isinstance(item, Mapping):
+        return {}
+    outer = cast("Mapping[str, object]", item)
+    inner = outer.get("function", outer)
+    return cast("Mapping[str, object]", inner) if isinstance(inner, Mapping) else {}
+
+
+def _is_named(function: Mapping[str, object]) -> bool:
+    return isinstance(name := function.get("name"), str) and bool(name)
 
 
 def _is_text_part(part: object) -> bool:

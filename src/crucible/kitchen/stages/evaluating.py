@@ -13,8 +13,8 @@ from crucible.ports.datum import Datum, TensorData
 from crucible.ports.future import Future
 from crucible.ports.sampling_client import SamplingParams
 from crucible.ports.training_client import ForwardBackwardOutput, TrainingSession
-from crucible.train.data import BatchRows, RenderedBatch, RowError, SupervisedDataset, row_to_messages
-from crucible.train.messages import Message
+from crucible.train.data import BatchRows, RenderedBatch, RowError, SupervisedDataset, row_to_messages, row_tools
+from crucible.train.messages import Message, Tool
 
 
 class Evaluate(Stage):
@@ -86,12 +86,12 @@ class ShowSample(Stage):
         shown = _first_answerable(heldout)
         if shown is None or not ctx.has_port(SamplingClient):
             return
-        asked, reference = shown
+        asked, tools, reference = shown
         sampling, training = ctx.port(SamplingClient), ctx.port(TrainingClient)
         name = f"sample-{self.label}"
         weights = await training.save_weights_for_sampler(ctx.read(self.session), name, overwrite=True)
         opened = await sampling.start_session(model_path=weights.path)
-        prompt = heldout.renderer.build_generation_prompt(asked)
+        prompt = heldout.renderer.build_generation_prompt(asked, tools=tools)
         params = SamplingParams(max_tokens=self.max_tokens, temperature=0.0, stop=heldout.renderer.stop_sequences)
         response = await sampling.sample(opened, prompt, params=params)
         await sampling.close_session(opened)
@@ -108,16 +108,16 @@ def in_order(dataset: SupervisedDataset) -> Iterator[BatchRows]:
         yield BatchRows(epoch=0, index=index, rows=rows)
 
 
-def _first_answerable(dataset: SupervisedDataset) -> tuple[list[Message], Message] | None:
-    """The messages before the last assistant message of the first row that has one, and that message."""
+def _first_answerable(dataset: SupervisedDataset) -> tuple[list[Message], list[Tool], Message] | None:
+    """The messages before the last assistant message of the first row that has one, its tools, and that message."""
     for row in dataset.rows:
         try:
-            messages = list(row_to_messages(row, dataset.row_format))
+            messages, tools = row_to_messages(row, dataset.row_format), row_tools(row)
         except RowError:
             continue
         last = max((i for i, message in enumerate(messages) if message["role"] == "assistant"), default=0)
         if last:
-            return messages[:last], messages[last]
+            return messages[:last], tools, messages[last]
     return None
 
 

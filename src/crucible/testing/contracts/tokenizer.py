@@ -87,6 +87,18 @@ class TokenizerContract(Suite):
             assert tokenizer.decode([token], skip_special=True) == ""
             assert tokenizer.token_text(token) == text
 
+    @pytest.mark.parametrize("text", TEXTS)
+    def test_ordinary_text_has_the_ids_that_it_has_alone(self, tokenizer: Tokenizer, text: str) -> None:
+        assert tokenizer.encode_ordinary([text, "x", text]) == [
+            list(tokenizer.encode(part).ids) for part in (text, "x", text)
+        ]
+
+    def test_a_special_tokens_text_can_be_written_as_ordinary_text(self, tokenizer: Tokenizer) -> None:
+        for text in tokenizer.special_tokens:
+            (ids,) = tokenizer.encode_ordinary([f"a{text}b"])
+            assert set(tokenizer.special_tokens.values()).isdisjoint(ids)
+            assert not self.lossless or tokenizer.decode(ids) == f"a{text}b"
+
     def test_special_end_and_start_ids_are_in_the_vocabulary(self, tokenizer: Tokenizer) -> None:
         ids = {*tokenizer.special_tokens.values(), *tokenizer.eos_ids}
         ids |= set() if tokenizer.bos_id is None else {tokenizer.bos_id}

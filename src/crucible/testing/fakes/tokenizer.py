@@ -46,6 +46,9 @@ class FakeTokenizer(Tokenizer):
             start += len(part)
         return Encoding(ids=tuple(ids), offsets=tuple(offsets))
 
+    def encode_ordinary(self, texts: Sequence[str]) -> list[list[int]]:
+        return [list(text.encode()) for text in texts]
+
     def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
         pieces: list[str] = []
         pending = bytearray()

@@ -2,12 +2,14 @@
 
 from crucible.train.data.datum import BuiltDatum as BuiltDatum
 from crucible.train.data.datum import Reduction as Reduction
+from crucible.train.data.datum import data_from_examples as data_from_examples
 from crucible.train.data.datum import datum_from_example as datum_from_example
 from crucible.train.data.dropped import Dropped as Dropped
 from crucible.train.data.formats import FORMATS as FORMATS
 from crucible.train.data.formats import RowError as RowError
 from crucible.train.data.formats import detect_format as detect_format
 from crucible.train.data.formats import row_to_messages as row_to_messages
+from crucible.train.data.formats import row_tools as row_tools
 from crucible.train.data.rendering import RenderedBatch as RenderedBatch
 from crucible.train.data.rendering import RowRenderer as RowRenderer
 from crucible.train.data.split import split_rows as split_rows
@@ -34,10 +36,12 @@ __all__ = [
     "StreamedDataset",
     "SupervisedDataset",
     "TrainingData",
+    "data_from_examples",
     "datum_from_example",
     "detect_format",
     "require_trainable",
     "row_to_messages",
+    "row_tools",
     "split_rows",
     "survey",
 ]

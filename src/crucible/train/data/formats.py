@@ -1,10 +1,11 @@
 """In which forms do conversations come, and how does a row of each become messages?"""
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from crucible.errors import DataError, Problem, did_you_mean
-from crucible.train.messages import Message, check_messages, shown
+from crucible.train.messages import Message, Tool, check_messages, check_tools, shown
 
 _SPEAKERS: Mapping[str, str] = {
     "human": "user",
@@ -15,7 +16,10 @@ _SPEAKERS: Mapping[str, str] = {
     "system": "system",
     "tool": "tool",
     "observation": "tool",
+    "function_call": "assistant",
 }
+_CALLS = "function_call"
+"""The speaker whose value is JSON of what the assistant calls: `{name, arguments}`, or a list of these."""
 
 
 class RowError(DataError):
@@ -56,16 +60,32 @@ def row_to_messages(row: object, row_format: str) -> list[Message]:
     missing = [column for column in required if fields.get(column) is None]
     if missing:
         raise RowError([Problem(what=f"the row has no {column}") for column in missing])
-    if fields.get("tools"):
-        raise RowError.of(
-            "the row offers tools, which the renderers cannot write into a prompt yet",
-            fix="Drop the tools column, or describe the tools in a system message",
-        )
     messages = convert(fields)
     problems = check_messages(messages)
     if problems:
         raise RowError(problems)
     return messages
+
+
+def row_tools(row: object) -> list[Tool]:
+    """The tools that the row offers: its `tools` column, a list of declarations or JSON text of one; empty where it
+    has none.
+
+    Raises:
+        RowError: if the column holds something else.
+    """
+    tools: Any = cast("Mapping[str, Any]", row).get("tools") if isinstance(row, Mapping) else None
+    if not tools:
+        return []
+    if isinstance(tools, str):
+        try:
+            tools = json.loads(tools) if tools.strip() else []
+        except ValueError as error:
+            raise RowError.of(f"the row's tools are not JSON: {error}", where="tools", given=shown(tools)) from error
+    problems = check_tools(cast("object", tools))
+    if problems:
+        raise RowError(problems)
+    return list(cast("Sequence[Tool]", tools))
 
 
 def _messages(row: Mapping[str, Any]) -> list[Message]:
@@ -106,7 +126,19 @@ def _sharegpt_message(item: object, index: int) -> Message:
         raise RowError.of(
             "the speaker is unknown", where=f"conversations[{index}].from", given=shown(speaker), fix=hint
         )
-    return Message(role=_SPEAKERS[speaker], content=_text(fields, "value"))
+    text = _text(fields, "value")
+    if speaker == _CALLS:
+        return Message(role="assistant", content=None, tool_calls=_calls(text, where=f"conversations[{index}].value"))
+    return Message(role=_SPEAKERS[speaker], content=text)
+
+
+def _calls(text: str, *, where: str) -> list[dict[str, Any]]:
+    try:
+        value: Any = json.loads(text)
+    except ValueError as error:
+        raise RowError.of(f"a call is not JSON: {error}", where=where, given=shown(text)) from error
+    calls = cast("list[Any]", value) if isinstance(value, list) else [value]
+    return [{"type": "function", "function": call} for call in calls]
 
 
 def _question_answer(row: Mapping[str, Any]) -> list[Message]:

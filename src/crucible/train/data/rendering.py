@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from crucible.errors import RendererError
 from crucible.ports.dataset_store import Row
 from crucible.ports.datum import Datum
-from crucible.train.data.datum import BuiltDatum, Reduction, datum_from_example
+from crucible.train.data.datum import BuiltDatum, Reduction, data_from_examples
 from crucible.train.data.dropped import DropCount, Dropped
-from crucible.train.data.formats import RowError, row_to_messages
+from crucible.train.data.formats import RowError, row_to_messages, row_tools
 from crucible.train.renderers.renderer import RenderedExample, Renderer
 from crucible.train.renderers.train_on import TrainOn
 
@@ -17,7 +17,7 @@ from crucible.train.renderers.train_on import TrainOn
 class RenderedBatch:
     """A batch as datums, and an account of every row that is not among them.
 
-    datums: one per usable row; rows: the index of each datum's row.
+    datums: one per usable row, or several where a row's history is rewritten; rows: the index of each datum's row.
     dropped: reason -> rows left out. truncated: datums that `max_length` cut; cut_trained_tokens: trained
         tokens lost that way, those of rows dropped for it included.
     tokens: input positions of the datums; trained_tokens: those with a loss weight.
@@ -36,10 +36,15 @@ class RenderedBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class RenderedRow:
-    """One row as an example and as a datum (None in `built` if no trained token is left)."""
+    """One row as examples, usually one, and as what they become (a `datum` of None if no trained token is left)."""
 
-    example: RenderedExample
-    built: BuiltDatum
+    examples: tuple[RenderedExample, ...]
+    built: tuple[BuiltDatum, ...]
+
+    @property
+    def usable(self) -> bool:
+        """Whether anything of it is trained."""
+        return any(built.datum is not None for built in self.built)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,39 +60,41 @@ class RowRenderer:
     def row(self, row: Row, origin: str, drops: DropCount) -> RenderedRow | None:
         """One row; None if it cannot be rendered. That, and a row without a trained token, is counted in `drops`."""
         try:
-            messages = row_to_messages(row, self.row_format)
-            example = self.renderer.build_supervised_example(messages, train_on=self.train_on)
+            messages, tools = row_to_messages(row, self.row_format), row_tools(row)
+            examples = self.renderer.build_supervised_examples(messages, train_on=self.train_on, tools=tools)
         except (RowError, RendererError) as error:
             drops.add(error, origin=origin)
             return None
-        built = datum_from_example(example, max_length=self.max_length, reduction=self.reduction)
-        if built.datum is None:
-            drops.add(_untrained(built, self.max_length), origin=origin)
-        return RenderedRow(example=example, built=built)
+        built = data_from_examples(examples, max_length=self.max_length, reduction=self.reduction)
+        rendered = RenderedRow(examples=tuple(examples), built=tuple(built))
+        if not rendered.usable:
+            drops.add(_untrained(built[0], self.max_length), origin=origin)
+        return rendered
 
     def batch(self, rows: Iterable[tuple[int, Row, str]]) -> RenderedBatch:
         """Rows as datums, in their order; those that cannot be used are counted, never raised.
 
         rows: each with its index and its origin.
         """
-        drops, kept = DropCount(), list[tuple[int, RenderedRow, Datum]]()
+        drops, kept = DropCount(), list[tuple[int, RenderedExample, BuiltDatum, Datum]]()
         cut_trained = 0
         for index, values, origin in rows:
             row = self.row(values, origin, drops)
             if row is None:
                 continue
-            cut_trained += row.built.cut_trained_tokens
-            if row.built.datum is not None:
-                kept.append((index, row, row.built.datum))
+            for example, built in zip(row.examples, row.built, strict=True):
+                cut_trained += built.cut_trained_tokens
+                if built.datum is not None:
+                    kept.append((index, example, built, built.datum))
         return RenderedBatch(
-            datums=tuple(datum for _, _, datum in kept),
-            rows=tuple(index for index, _, _ in kept),
+            datums=tuple(datum for _, _, _, datum in kept),
+            rows=tuple(index for index, _, _, _ in kept),
             dropped=drops.by_reason(),
-            truncated=sum(row.built.cut_tokens > 0 for _, row, _ in kept),
+            truncated=sum(built.cut_tokens > 0 for _, _, built, _ in kept),
             cut_trained_tokens=cut_trained,
-            tokens=sum(datum.model_input.length for _, _, datum in kept),
-            trained_tokens=sum(row.built.trained_tokens for _, row, _ in kept),
-            ends_without_stop=sum(row.example.ends_without_stop for _, row, _ in kept),
+            tokens=sum(datum.model_input.length for _, _, _, datum in kept),
+            trained_tokens=sum(built.trained_tokens for _, _, built, _ in kept),
+            ends_without_stop=sum(example.ends_without_stop for _, example, _, _ in kept),
         )
 
 

@@ -12,7 +12,7 @@ from crucible.train.data.supervised import SupervisedDataset
 
 @dataclass(frozen=True, kw_only=True)
 class Lengths:
-    """Tokens per rendered row, before `max_length`: least, middle, 95th percentile (nearest rank), most."""
+    """Tokens per rendered example, before `max_length`: least, middle, 95th percentile (nearest rank), most."""
 
     min: int
     median: int
@@ -24,11 +24,12 @@ class Lengths:
 class DataSurvey:
     """What the first `surveyed` of `rows` rows come to.
 
-    usable: rows that become a datum; rendered: those, and the ones that rendered but keep no trained token.
-    tokens: of the rendered rows, before the cut = tokens_kept + tokens_truncated + tokens_dropped.
-        tokens_kept: of the usable rows, after the cut; one more per row than its input positions.
-        tokens_truncated: cut off the usable rows by `max_length`.
-        tokens_dropped: of rendered rows that are not usable. (Rows that cannot be rendered have no tokens.)
+    usable: rows that are trained on; rendered: those, and the ones that rendered but keep no trained token.
+    datums: what the usable rows become: one each, or several where a row's history is rewritten.
+    tokens: of the rendered examples, before the cut = tokens_kept + tokens_truncated + tokens_dropped.
+        tokens_kept: of the datums, after the cut; one more per datum than its input positions.
+        tokens_truncated: cut off the datums by `max_length`.
+        tokens_dropped: of examples that keep no trained token. (Rows that cannot be rendered have no tokens.)
     tokens_trained: kept tokens with a loss weight; tokens_trained_lost: trained tokens that `max_length` took.
     truncated: usable rows that were cut. ends_without_stop: trained turns without an end-of-turn token.
     dropped: reason -> rows not usable. lengths: None if no row could be rendered.
@@ -38,6 +39,7 @@ class DataSurvey:
     surveyed: int
     rendered: int
     usable: int
+    datums: int
     tokens: int
     tokens_kept: int
     tokens_truncated: int
@@ -54,28 +56,32 @@ def survey(dataset: SupervisedDataset, limit: int | None = None) -> DataSurvey:
     """Render the rows (the first `limit` of them) and add up. Trains nothing, keeps no row."""
     surveyed = len(dataset.rows) if limit is None else min(limit, len(dataset.rows))
     drops, lengths = DropCount(), list[int]()
-    usable = kept = truncated_tokens = dropped_tokens = trained = trained_lost = truncated = unstopped = 0
+    rendered = usable = datums = kept = truncated_tokens = dropped_tokens = 0
+    trained = trained_lost = truncated = unstopped = 0
     for index in range(surveyed):
         row = dataset.render_row(index, drops)
         if row is None:
             continue
-        built = row.built
-        lengths.append(built.tokens)
-        trained_lost += built.cut_trained_tokens
-        if built.datum is None:
-            dropped_tokens += built.tokens
-            continue
-        usable += 1
-        kept += built.tokens - built.cut_tokens
-        truncated_tokens += built.cut_tokens
-        truncated += built.cut_tokens > 0
-        trained += built.trained_tokens
-        unstopped += row.example.ends_without_stop
+        rendered += 1
+        usable += row.usable
+        truncated += row.usable and any(built.cut_tokens for built in row.built)
+        for example, built in zip(row.examples, row.built, strict=True):
+            lengths.append(built.tokens)
+            trained_lost += built.cut_trained_tokens
+            if built.datum is None:
+                dropped_tokens += built.tokens
+                continue
+            datums += 1
+            kept += built.tokens - built.cut_tokens
+            truncated_tokens += built.cut_tokens
+            trained += built.trained_tokens
+            unstopped += example.ends_without_stop
     return DataSurvey(
         rows=len(dataset.rows),
         surveyed=surveyed,
-        rendered=len(lengths),
+        rendered=rendered,
         usable=usable,
+        datums=datums,
         tokens=sum(lengths),
         tokens_kept=kept,
         tokens_truncated=truncated_tokens,

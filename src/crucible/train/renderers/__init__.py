@@ -6,6 +6,7 @@ from crucible.train.renderers.renderer import Ending as Ending
 from crucible.train.renderers.renderer import ParsedResponse as ParsedResponse
 from crucible.train.renderers.renderer import RenderedExample as RenderedExample
 from crucible.train.renderers.renderer import Renderer as Renderer
+from crucible.train.renderers.renderer import RewrittenHistory as RewrittenHistory
 from crucible.train.renderers.renderer import Span as Span
 from crucible.train.renderers.train_on import TrainOn as TrainOn
 
@@ -14,6 +15,7 @@ __all__ = [
     "ParsedResponse",
     "RenderedExample",
     "Renderer",
+    "RewrittenHistory",
     "Span",
     "TrainOn",
     "get_renderer",

@@ -6,6 +6,14 @@ from importlib.metadata import EntryPoint, entry_points
 
 from crucible.errors import Problem, RendererError, did_you_mean
 from crucible.ports.tokenizer import Tokenizer
+from crucible.train.renderers.chatml import ChatMlRenderer, SmolLm2Renderer
+from crucible.train.renderers.family import FamilyRenderer
+from crucible.train.renderers.qwen3 import (
+    Qwen3DisableThinkingRenderer,
+    Qwen3InstructRenderer,
+    Qwen3KeepThinkingRenderer,
+    Qwen3Renderer,
+)
 from crucible.train.renderers.renderer import Renderer
 from crucible.train.renderers.role_colon import RoleColonRenderer
 from crucible.train.renderers.template import TemplateRenderer
@@ -14,10 +22,23 @@ PLUGIN_GROUP = "crucible.renderers"
 """Entry points of this group add renderers: the name is the renderer's, the object a class or function that
 takes a Tokenizer and gives a Renderer. A built-in name cannot be taken over."""
 
-_BUILT_IN: Mapping[str, Callable[[Tokenizer], Renderer]] = {
-    TemplateRenderer.name: TemplateRenderer,
-    RoleColonRenderer.name: RoleColonRenderer,
-}
+_INFERRED: tuple[type[FamilyRenderer], ...] = (
+    Qwen3Renderer,
+    Qwen3InstructRenderer,
+    SmolLm2Renderer,
+    ChatMlRenderer,
+)
+"""Families that `auto` may take, the first that fits: those that write what the model's own template writes."""
+
+_CHOSEN: tuple[type[Renderer], ...] = (
+    Qwen3DisableThinkingRenderer,
+    Qwen3KeepThinkingRenderer,
+    TemplateRenderer,
+    RoleColonRenderer,
+)
+"""Those that are taken only by name, but for the last two, which serve every other model."""
+
+_BUILT_IN: Mapping[str, Callable[[Tokenizer], Renderer]] = {kind.name: kind for kind in (*_INFERRED, *_CHOSEN)}
 
 # Every renderer's name is a plain word; model references have a dash, a slash, a dot or a colon.
 _RENDERER_NAME = re.compile(r"[a-z_][a-z0-9_]*")
@@ -34,15 +55,15 @@ def renderer_problems(name_or_model: str) -> Iterable[Problem]:
 def get_renderer(name_or_model: str, tokenizer: Tokenizer) -> Renderer:
     """The renderer of that name, or the one that fits a model.
 
-    `auto`, or a model's reference (`smollm2-135m`, `org/model`, a path; anything but a plain lower-case word):
-    `template` if the tokenizer has a chat template, else `role_colon`.
+    `auto`, or a model's reference (`smollm2-135m`, `org/model`, a path; anything but a plain lower-case word): the
+    family whose tokens are those of the model's own chat template on a few short conversations; `template`, which
+    runs the template itself, if there is none; `role_colon` for a model without a template.
 
     Raises:
         RendererError: if there is no such renderer, it does not fit the tokenizer, or its plug-in is broken.
     """
     if name_or_model == "auto" or not _RENDERER_NAME.fullmatch(name_or_model):
-        built_in = TemplateRenderer if tokenizer.chat_template is not None else RoleColonRenderer
-        return built_in(tokenizer)
+        return _inferred(tokenizer)
     if name_or_model in _BUILT_IN:
         return _BUILT_IN[name_or_model](tokenizer)
     problems = list(renderer_problems(name_or_model))
@@ -50,6 +71,17 @@ def get_renderer(name_or_model: str, tokenizer: Tokenizer) -> Renderer:
         raise RendererError(problems)
     plugins = {entry.name: entry for entry in entry_points(group=PLUGIN_GROUP)}
     return _from_plugin(plugins[name_or_model], tokenizer)
+
+
+def _inferred(tokenizer: Tokenizer) -> Renderer:
+    if tokenizer.chat_template is None:
+        return RoleColonRenderer(tokenizer)
+    for family in _INFERRED:
+        try:
+            return family(tokenizer)
+        except RendererError:
+            continue  # it does not fit: the next one may
+    return TemplateRenderer(tokenizer)
 
 
 def _from_plugin(entry: EntryPoint, tokenizer: Tokenizer) -> Renderer:

@@ -2,7 +2,7 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias
 
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from crucible.errors import Problem, RendererError
 from crucible.ports.datum import ModelInput
 from crucible.ports.tokenizer import Tokenizer
-from crucible.train.messages import Message, check_messages, shown, strings_in
-from crucible.train.renderers.train_on import TrainOn
+from crucible.train.messages import Message, Tool, check_messages, check_tools, shown, strings_in
+from crucible.train.renderers.train_on import TrainOn, trained_messages
 
 Ending: TypeAlias = Literal["stop", "eos", "length", "malformed"]
 """How a response ended: with the renderer's own end of turn; with another of the model's EOS tokens; with
@@ -74,6 +74,28 @@ class ParsedResponse:
     ended: Ending
 
 
+class RewrittenHistory(RendererError):
+    """Trained turns read otherwise once they are history: no single example can train them all.
+
+    messages: the indices of those turns.
+    """
+
+    messages: frozenset[int]
+
+    @classmethod
+    def at(cls, indices: Iterable[int], what: str) -> "RewrittenHistory":
+        """The error for these turns."""
+        places = sorted(indices)
+        error = cls([Problem(what=what, where=f"messages[{index}]", fix=ONE_TURN_PER_ROW) for index in places])
+        error.messages = frozenset(places)
+        return error
+
+
+ONE_TURN_PER_ROW = (
+    "Use train_on=last_assistant_message, or split the conversation into rows that each end with the turn they train"
+)
+
+
 class Renderer(ABC):
     """One convention for writing a conversation as tokens.
 
@@ -81,11 +103,15 @@ class Renderer(ABC):
     before its span are `build_generation_prompt(messages[:i])`, and the span is what the model must
     generate, its end of turn included. A renderer that cannot keep this for a conversation refuses it.
 
-    Every method raises RendererError for a malformed conversation, and for content that holds the text of
-    a special token (it would end or forge a turn).
+    Every method raises RendererError for a malformed conversation. What a message says can never end a turn or
+    forge one: the text of a special token in it is ordinary text, or the message is refused.
+
+    tools: what the assistant may call, declared where the convention has a place for it (else refused).
+    verified: whether its tokens were compared with the model's own template, on its own tokenizer.
     """
 
     name: ClassVar[str]
+    verified: ClassVar[bool] = True
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
@@ -98,30 +124,83 @@ class Renderer(ABC):
     def stop_sequences(self) -> list[str] | list[int]:
         """What ends a turn when sampling, as `SamplingParams.stop` takes it: strings, or token ids."""
 
+    @property
     @abstractmethod
-    def build_generation_prompt(self, messages: Sequence[Message]) -> ModelInput:
+    def has_extension_property(self) -> bool:
+        """Whether a turn's tokens stay as they were once it is history: the prompt of turn n + 1 then begins with
+        prompt and answer of turn n, whatever the conversation."""
+
+    @abstractmethod
+    def build_generation_prompt(self, messages: Sequence[Message], *, tools: Sequence[Tool] = ()) -> ModelInput:
         """The conversation up to where the assistant's next message begins."""
 
     @abstractmethod
-    def build_supervised_example(self, messages: Sequence[Message], *, train_on: TrainOn) -> RenderedExample:
+    def build_supervised_example(
+        self, messages: Sequence[Message], *, train_on: TrainOn, tools: Sequence[Tool] = ()
+    ) -> RenderedExample:
         """The whole conversation, and which of its tokens are trained.
 
         Raises:
+            RewrittenHistory: if trained turns read otherwise as history; `build_supervised_examples` splits them.
             RendererError: if nothing is trained, or the exact span of a trained message cannot be told:
                 what is wrong, which message, what to do.
         """
+
+    def build_supervised_examples(
+        self, messages: Sequence[Message], *, train_on: TrainOn, tools: Sequence[Tool] = ()
+    ) -> list[RenderedExample]:
+        """As few examples as train each chosen turn once, as it was to be generated; in the order of their last turns.
+
+        Usually one. Where history is rewritten (thinking is stripped from it), a turn that would read otherwise as
+        history gets an example of its own, which ends with it.
+
+        Raises:
+            RendererError: as `build_supervised_example`; also if what is rewritten is not the assistant's.
+        """
+        try:
+            return [self.build_supervised_example(messages, train_on=train_on, tools=tools)]
+        except RewrittenHistory:
+            if train_on is TrainOn.ALL_TOKENS:
+                raise
+        remaining = set(trained_messages(messages, train_on))
+        examples: list[RenderedExample] = []
+        while remaining:
+            last = max(remaining)
+            example, trained = self._ending_at(messages[: last + 1], remaining, tools)
+            examples.append(example)
+            remaining -= trained
+        return examples[::-1]
+
+    def _ending_at(
+        self, messages: Sequence[Message], wanted: set[int], tools: Sequence[Tool]
+    ) -> tuple[RenderedExample, set[int]]:
+        """The example of these messages that trains its last one and all others `wanted` that are as generated."""
+        trained, last = set(wanted), len(messages) - 1
+        while True:
+            flagged: list[Message] = [{**message, "trainable": i in trained} for i, message in enumerate(messages)]
+            try:
+                example = self.build_supervised_example(flagged, train_on=TrainOn.CUSTOMIZED, tools=tools)
+            except RewrittenHistory as error:
+                if last in error.messages or not error.messages & trained:
+                    raise
+                trained -= error.messages
+            else:
+                return example, trained
 
     @abstractmethod
     def parse_response(self, tokens: Sequence[int]) -> ParsedResponse:
         """The assistant's message in sampled tokens, its end of turn taken off. Never raises."""
 
-    def refuse_malformed(self, messages: Sequence[Message]) -> None:
-        """Raise RendererError unless the messages are well formed and free of special tokens' text."""
-        problems = check_messages(messages)
-        if not problems:
-            problems = [
-                problem for index, message in enumerate(messages) for problem in self._injections(message, index)
-            ]
+    def refuse_malformed(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> None:
+        """Raise RendererError unless messages and tools are well formed."""
+        problems = [*check_messages(messages), *check_tools(tools)]
+        if problems:
+            raise RendererError(problems)
+
+    def refuse_special_text(self, messages: Sequence[Message]) -> None:
+        """Raise RendererError if a message holds a special token's text: for conventions that are written as one text,
+        in which it could not be told from the convention's own."""
+        problems = [problem for index, message in enumerate(messages) for problem in self._injections(message, index)]
         if problems:
             raise RendererError(problems)
 

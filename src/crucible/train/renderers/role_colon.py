@@ -13,7 +13,7 @@ from typing import ClassVar
 from crucible.errors import Problem, RendererError
 from crucible.ports.datum import ModelInput
 from crucible.ports.tokenizer import Tokenizer
-from crucible.train.messages import THINKING_KEYS, Message, shown, text_of
+from crucible.train.messages import THINKING_KEYS, Message, Tool, shown, text_of
 from crucible.train.renderers.renderer import Ending, ParsedResponse, RenderedExample, Renderer, Span
 from crucible.train.renderers.train_on import TrainOn, trained_messages
 
@@ -36,15 +36,22 @@ class RoleColonRenderer(Renderer):
         """`User:` after a blank line."""
         return [_STOP]
 
-    def build_generation_prompt(self, messages: Sequence[Message]) -> ModelInput:
-        self.refuse_malformed(messages)
+    @property
+    def has_extension_property(self) -> bool:
+        """Yes: nothing that was written changes."""
+        return True
+
+    def build_generation_prompt(self, messages: Sequence[Message], *, tools: Sequence[Tool] = ()) -> ModelInput:
+        self.refuse_malformed(messages, tools)
         tokens = self._bos()
         for message in messages:
             tokens += [*self._header(message["role"]), *self._body(message)]
         return ModelInput.from_ints([*tokens, *self._header("assistant")])
 
-    def build_supervised_example(self, messages: Sequence[Message], *, train_on: TrainOn) -> RenderedExample:
-        self.refuse_malformed(messages)
+    def build_supervised_example(
+        self, messages: Sequence[Message], *, train_on: TrainOn, tools: Sequence[Tool] = ()
+    ) -> RenderedExample:
+        self.refuse_malformed(messages, tools)
         trained = set(trained_messages(messages, train_on))
         tokens, spans, unstopped = self._bos(), list[Span](), 0
         for index, message in enumerate(messages):
@@ -80,12 +87,16 @@ class RoleColonRenderer(Renderer):
             content = content.removesuffix(_SEPARATOR)
         return ParsedResponse(message=Message(role="assistant", content=content), ended=ended)
 
-    def refuse_malformed(self, messages: Sequence[Message]) -> None:
+    def refuse_malformed(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> None:
         """As for every renderer; and refuse what this form cannot write, and turns forged in the text."""
-        super().refuse_malformed(messages)
+        super().refuse_malformed(messages, tools)
+        self.refuse_special_text(messages)
         problems = [
             problem for index, message in enumerate(messages) for problem in _unwritable(message, f"messages[{index}]")
         ]
+        if tools:
+            fix = "Describe them in a system message, or use a model with a chat template"
+            problems.append(Problem(what="role_colon has no way to declare tools", where="tools", fix=fix))
         if problems:
             raise RendererError(problems)
 

@@ -9,22 +9,26 @@ template leaves a part of the message out.
 """
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import takewhile
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from crucible.errors import RendererError
 from crucible.ports.datum import ModelInput
 from crucible.ports.tokenizer import Encoding, Tokenizer
-from crucible.train.messages import THINKING_KEYS, Message, text_of
-from crucible.train.renderers.renderer import Ending, ParsedResponse, RenderedExample, Renderer, Span
-from crucible.train.renderers.train_on import TrainOn, trained_messages
-
-_ONE_TURN_PER_ROW = (
-    "Use train_on=last_assistant_message, or split the conversation into rows that each end with the turn they train"
+from crucible.train.messages import THINKING_KEYS, Message, Tool, calls_of, text_of
+from crucible.train.renderers.renderer import (
+    ONE_TURN_PER_ROW,
+    Ending,
+    ParsedResponse,
+    RenderedExample,
+    Renderer,
+    RewrittenHistory,
+    Span,
 )
+from crucible.train.renderers.train_on import TrainOn, trained_messages
 
 # A private-use character: no data holds it, no template looks for it, and no tokenizer gives it a meaning.
 _MARK = "\ue0a7"
@@ -36,6 +40,7 @@ class _Written:
 
     messages: Sequence[Message]
     views: list[dict[str, Any]]
+    tools: Sequence[Tool]
     text: str
     encoding: Encoding
 
@@ -83,22 +88,46 @@ class TemplateRenderer(Renderer):
         others = sorted(self.tokenizer.eos_ids - {stop})
         return others if stop is None else [stop, *others]
 
-    def build_generation_prompt(self, messages: Sequence[Message]) -> ModelInput:
-        self.refuse_malformed(messages)
-        text = self._render([_view(message) for message in messages], prompt=True)
+    @property
+    def has_extension_property(self) -> bool:
+        """Whether it was seen to hold on a conversation with reasoning, which templates like to strip from history."""
+        asked, answer = Message(role="user", content="?"), Message(role="assistant", content=_MARK)
+        thought = Message(role="assistant", content=_MARK, reasoning_content="-")
+        try:
+            for said in (answer, thought):
+                chat = [_view(message) for message in (asked, said, asked)]
+                before, after = self._render(chat[:2]), self._render(chat, prompt=True)
+                prompt = self._render(chat[:1], prompt=True)
+                if not (after.startswith(before.rstrip()) and before.startswith(prompt)):
+                    return False
+        except RendererError:
+            return False
+        return True
+
+    def build_generation_prompt(self, messages: Sequence[Message], *, tools: Sequence[Tool] = ()) -> ModelInput:
+        self._refuse(messages, tools)
+        text = self._render([_view(message) for message in messages], tools=tools, prompt=True)
         return ModelInput.from_ints(self._encode(text).ids)
 
-    def build_supervised_example(self, messages: Sequence[Message], *, train_on: TrainOn) -> RenderedExample:
-        self.refuse_malformed(messages)
+    def build_supervised_example(
+        self, messages: Sequence[Message], *, train_on: TrainOn, tools: Sequence[Tool] = ()
+    ) -> RenderedExample:
+        self._refuse(messages, tools)
         trained = trained_messages(messages, train_on)
-        written = self._write(messages)
+        written = self._write(messages, tools)
         ids = written.encoding.ids
         if train_on is TrainOn.ALL_TOKENS:
             return RenderedExample.from_spans(ids, [Span(message=None, start=1, end=len(ids))])
-        turns = [
-            self._turn(written, index) if messages[index]["role"] == "assistant" else self._content(written, index)
-            for index in trained
-        ]
+        turns: list[_Turn] = []
+        rewritten: dict[int, str] = {}
+        for index in trained:
+            try:
+                answer = messages[index]["role"] == "assistant"
+                turns.append(self._turn(written, index) if answer else self._content(written, index))
+            except RewrittenHistory as error:
+                rewritten[index] = error.problems[0].what
+        if rewritten:
+            raise RewrittenHistory.at(rewritten, rewritten[min(rewritten)])
         unstopped = sum(turn.stop is None for turn in turns)
         return RenderedExample.from_spans(ids, [turn.span for turn in turns], ends_without_stop=unstopped)
 
@@ -115,13 +144,17 @@ class TemplateRenderer(Renderer):
             text = text.removesuffix(self._wrapping.trail)
         return ParsedResponse(message=Message(role="assistant", content=text), ended=ended)
 
-    def _write(self, messages: Sequence[Message]) -> _Written:
-        views = [_view(message) for message in messages]
-        text = self._render(views)
-        return _Written(messages, views, text, self._encode(text))
+    def _refuse(self, messages: Sequence[Message], tools: Sequence[Tool]) -> None:
+        self.refuse_malformed(messages, tools)
+        self.refuse_special_text(messages)
 
-    def _render(self, views: Sequence[dict[str, Any]], *, prompt: bool = False) -> str:
-        return self.tokenizer.apply_chat_template(views, add_generation_prompt=prompt)
+    def _write(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> _Written:
+        views = [_view(message) for message in messages]
+        text = self._render(views, tools=tools)
+        return _Written(messages, views, tools, text, self._encode(text))
+
+    def _render(self, views: Sequence[dict[str, Any]], *, tools: Sequence[Tool] = (), prompt: bool = False) -> str:
+        return self.tokenizer.apply_chat_template(views, add_generation_prompt=prompt, tools=list(tools) or None)
 
     def _ids(self, text: str) -> tuple[int, ...]:
         return self.tokenizer.encode(text).ids
@@ -139,15 +172,14 @@ class TemplateRenderer(Renderer):
     def _turn(self, written: _Written, index: int) -> _Turn:
         """The span of assistant message `index`: from the end of its prompt through its end-of-turn token."""
         ids, offsets = written.encoding.ids, written.encoding.offsets
-        prompt = self._render(written.views[:index], prompt=True)
+        prompt = self._render(written.views[:index], tools=written.tools, prompt=True)
         if not written.text.startswith(prompt):
-            raise _refusal(
-                "the template writes the conversation before an answer differently once the answer is there", index
-            )
+            what = "the template writes the conversation before an answer differently once the answer is there"
+            raise RewrittenHistory.at([index], what)
         start = self._border(written, len(prompt), index)
         # The turn as it reads when it is the last one, which is how the model will have to produce it.
         last = index == len(written.views) - 1
-        present = written.text if last else self._render(written.views[: index + 1])
+        present = written.text if last else self._render(written.views[: index + 1], tools=written.tools)
         shared = _common_prefix(present, written.text)
         stop_at = self._stop_position(written, start, shared)
         if stop_at is not None and self._only_marks(present[offsets[stop_at][1] :]):
@@ -157,7 +189,7 @@ class TemplateRenderer(Renderer):
                 raise _refusal("the template goes on with a turn after an EOS token, where sampling stops", index)
             turn = _Turn(Span(message=index, start=start, end=_token_at(written, shared, index)), None)
         else:
-            raise _refusal("the template writes an answer differently once it is history", index)
+            raise RewrittenHistory.at([index], "the template writes an answer differently once it is history")
         self._check_complete(written, turn.span)
         return turn
 
@@ -222,7 +254,7 @@ class TemplateRenderer(Renderer):
         content = text_of(written.messages[index])
         marked = list(written.views)
         marked[index] = {**marked[index], "content": _MARK}
-        before, found, after = self._render(marked).partition(_MARK)
+        before, found, after = self._render(marked, tools=written.tools).partition(_MARK)
         end = len(written.text) - len(after)
         whole = found and _MARK not in after and written.text.startswith(before) and written.text.endswith(after)
         if not whole or written.text[len(before) : end] not in (content, content.strip()):
@@ -261,13 +293,7 @@ def _view(message: Message) -> dict[str, Any]:
 def _parts(message: Message) -> list[str]:
     """The texts of a message that its turn must show."""
     thinking = [text for key in THINKING_KEYS if isinstance(text := message.get(key), str)]
-    calls = [name for call in message.get("tool_calls", []) if isinstance(name := _called(call), str)]
-    return [text_of(message), *thinking, *calls]
-
-
-def _called(call: Mapping[str, Any]) -> object:
-    function: object = call.get("function", call)
-    return cast("Mapping[str, object]", function).get("name") if isinstance(function, Mapping) else None
+    return [text_of(message), *thinking, *(call.name for call in calls_of(message))]
 
 
 def _token_at(written: _Written, at: int, index: int) -> int:
@@ -285,7 +311,7 @@ def _common_prefix(one: str, other: str) -> int:
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
-def _refusal(what: str, index: int, *, given: str = "", fix: str = _ONE_TURN_PER_ROW) -> RendererError:
+def _refusal(what: str, index: int, *, given: str = "", fix: str = ONE_TURN_PER_ROW) -> RendererError:
     return RendererError.of(what, where=f"messages[{index}]", given=given, fix=fix)
 
 
