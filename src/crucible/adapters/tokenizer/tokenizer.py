@@ -1,6 +1,7 @@
 """How does a tokenizer.json become the `Tokenizer` that training needs?"""
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -145,6 +146,8 @@ def _backend(files: TokenizerFiles, *, name: str) -> "tokenizers.Tokenizer":
         raise MissingExtraError.for_extra("tokenizer", needed_by="reading a tokenizer", module="tokenizers") from error
     try:
         backend = tokenizers.Tokenizer.from_str(files.tokenizer_json)
+        if any(not token.special and _is_control(token.content) for token in _added(backend)):
+            backend = tokenizers.Tokenizer.from_str(_with_controls_marked(files.tokenizer_json))
     except Exception as error:  # the library raises nothing narrower
         raise ModelError.of(f"tokenizer.json cannot be read: {error}", where=name) from error
     backend.no_truncation()
@@ -155,15 +158,36 @@ def _backend(files: TokenizerFiles, *, name: str) -> "tokenizers.Tokenizer":
     return backend
 
 
+_CONTROL = re.compile("<[|｜].*[|｜]>")
+
+
+def _is_control(text: str) -> bool:
+    """Whether a token's text has the form of a control token. Some vocabularies do not call theirs special (DeepSeek's
+    `<｜User｜>`), and a message that holds one would forge a turn."""
+    return _CONTROL.fullmatch(text) is not None
+
+
+def _with_controls_marked(tokenizer_json: str) -> str:
+    document: dict[str, Any] = json.loads(tokenizer_json)
+    for token in document["added_tokens"]:
+        token["special"] = token["special"] or _is_control(token["content"])
+    return json.dumps(document, ensure_ascii=False)
+
+
+def _added(backend: "tokenizers.Tokenizer") -> "list[tokenizers.AddedToken]":
+    return list(backend.get_added_tokens_decoder().values())
+
+
 def _add_tokens(backend: "tokenizers.Tokenizer", files: TokenizerFiles) -> None:
     """Add what tokenizer_config.json lists and tokenizer.json lacks, as transformers does."""
     import tokenizers
 
-    present = {token.content for token in backend.get_added_tokens_decoder().values()}
+    present = {token.content for token in _added(backend)}
     keys = ("single_word", "lstrip", "rstrip", "normalized", "special")
     for token in files.added_tokens:
         if token["content"] not in present:
             flags = {key: bool(token[key]) for key in keys if key in token}
+            flags["special"] = flags.get("special", False) or _is_control(token["content"])
             added: list[Any] = [tokenizers.AddedToken(token["content"], **flags)]
             backend.add_tokens(added)  # pyright: ignore[reportUnknownMemberType]  (its stub is incomplete)
 

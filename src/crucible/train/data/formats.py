@@ -27,16 +27,19 @@ class RowError(DataError):
 
 
 def detect_format(columns: Iterable[str]) -> str:
-    """The row format that columns of these names have; the first of `FORMATS` whose columns are all there.
+    """The row format that columns of these names have: `TOKENS`, or the first of `FORMATS` whose columns are all there.
 
     Raises:
         DataError: if there is none: the columns found, and the forms accepted.
     """
     found = list(columns)
+    if {"tokens", "weights"} <= set(found):
+        return TOKENS
     for name, (required, _) in _FORMATS.items():
         if set(required) <= set(found):
             return name
     accepted = "; ".join(f"{name} ({', '.join(required)})" for name, (required, _) in _FORMATS.items())
+    accepted += f"; {TOKENS} (tokens, weights)"
     raise DataError.of(
         "the rows have no form that can be read as conversations",
         given=f"columns {', '.join(found) or '(none)'}",
@@ -51,6 +54,8 @@ def row_to_messages(row: object, row_format: str) -> list[Message]:
         RowError: if the row lacks a column, or what is in it is no conversation; all problems at once.
         DataError: if there is no such format.
     """
+    if row_format == TOKENS:
+        raise RowError.of("a row of tokens has no messages")
     if row_format not in _FORMATS:
         raise DataError.of("there is no such row format", given=row_format, fix=did_you_mean(row_format, _FORMATS))
     if not isinstance(row, Mapping):
@@ -195,6 +200,10 @@ _FORMATS: Mapping[str, tuple[tuple[str, ...], Callable[[Mapping[str, Any]], list
     "prompt_completion": (("prompt", "completion"), _prompt_completion),
     "prompt_response": (("prompt", "response"), _prompt_response),
 }
+
+TOKENS = "tokens"
+"""The form of rows that hold no conversation but tokens: `tokens`, a list of ids, and `weights`, the loss weight of
+each."""
 
 FORMATS: Mapping[str, tuple[str, ...]] = {name: required for name, (required, _) in _FORMATS.items()}
 """The row formats, in the order in which `detect_format` tries them, and the columns that each needs."""

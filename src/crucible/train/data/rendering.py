@@ -8,7 +8,8 @@ from crucible.ports.dataset_store import Row
 from crucible.ports.datum import Datum
 from crucible.train.data.datum import BuiltDatum, Reduction, data_from_examples
 from crucible.train.data.dropped import DropCount, Dropped
-from crucible.train.data.formats import RowError, row_to_messages, row_tools
+from crucible.train.data.formats import TOKENS, RowError, row_to_messages, row_tools
+from crucible.train.data.token_rows import example_from_tokens
 from crucible.train.renderers.renderer import RenderedExample, Renderer
 from crucible.train.renderers.train_on import TrainOn
 
@@ -49,7 +50,8 @@ class RenderedRow:
 
 @dataclass(frozen=True, kw_only=True)
 class RowRenderer:
-    """How rows become datums. max_length: the most tokens kept of a row (None: all)."""
+    """How rows become datums. max_length: the most tokens kept of a row (None: all). Rows of tokens bring their own
+    weights: `train_on` has no part in them."""
 
     renderer: Renderer
     train_on: TrainOn
@@ -60,8 +62,7 @@ class RowRenderer:
     def row(self, row: Row, origin: str, drops: DropCount) -> RenderedRow | None:
         """One row; None if it cannot be rendered. That, and a row without a trained token, is counted in `drops`."""
         try:
-            messages, tools = row_to_messages(row, self.row_format), row_tools(row)
-            examples = self.renderer.build_supervised_examples(messages, train_on=self.train_on, tools=tools)
+            examples = self._examples(row)
         except (RowError, RendererError) as error:
             drops.add(error, origin=origin)
             return None
@@ -70,6 +71,12 @@ class RowRenderer:
         if not rendered.usable:
             drops.add(_untrained(built[0], self.max_length), origin=origin)
         return rendered
+
+    def _examples(self, row: Row) -> list[RenderedExample]:
+        if self.row_format == TOKENS:
+            return [example_from_tokens(row, self.renderer.tokenizer)]
+        messages, tools = row_to_messages(row, self.row_format), row_tools(row)
+        return self.renderer.build_supervised_examples(messages, train_on=self.train_on, tools=tools)
 
     def batch(self, rows: Iterable[tuple[int, Row, str]]) -> RenderedBatch:
         """Rows as datums, in their order; those that cannot be used are counted, never raised.

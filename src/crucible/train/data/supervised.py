@@ -10,7 +10,7 @@ from crucible.errors import ConfigError, DataError, Problem, did_you_mean
 from crucible.ports.dataset_store import RowSet
 from crucible.train.data.datum import Reduction
 from crucible.train.data.dropped import DropCount
-from crucible.train.data.formats import FORMATS, detect_format
+from crucible.train.data.formats import FORMATS, TOKENS, detect_format
 from crucible.train.data.rendering import RenderedBatch, RenderedRow, RowRenderer
 from crucible.train.renderers.renderer import Renderer
 from crucible.train.renderers.train_on import TrainOn
@@ -131,8 +131,8 @@ def _check_options(*, max_length: int | None, batch_size: int, row_format: str |
         problems.append(
             Problem(what="a row needs 2 or more tokens to train one", where="max_length", given=str(max_length))
         )
-    if row_format is not None and row_format not in FORMATS:
-        hint = did_you_mean(row_format, FORMATS)
+    if row_format is not None and row_format not in (*FORMATS, TOKENS):
+        hint = did_you_mean(row_format, (*FORMATS, TOKENS))
         problems.append(Problem(what="there is no such row format", where="row_format", given=row_format, fix=hint))
     if problems:
         raise ConfigError(problems)

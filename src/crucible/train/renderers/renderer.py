@@ -34,8 +34,8 @@ class RenderedExample:
     """A conversation as tokens, with the loss weight of each.
 
     tokens: int64 (N,).
-    weights: float32 (N,), 0 or 1; `weights[t]` belongs to token t, so `weights[0]` is always 0: nothing
-        precedes the first token that could predict it.
+    weights: float32 (N,), 0 or 1 (any number in a row that brings its own); `weights[t]` belongs to token t, so
+        `weights[0]` is always 0: nothing precedes the first token that could predict it.
     spans: what is trained, ascending and disjoint.
     ends_without_stop: how many trained turns have no end-of-turn token, so that a model trained on them
         does not learn to stop.
