@@ -64,7 +64,7 @@ def test_training_stops_at_max_steps_in_the_middle_of_an_epoch(recipe: Recipe) -
 
 def test_rows_cut_by_max_length_are_counted(recipe: Recipe) -> None:
     long = {"messages": [{"role": "user", "content": "?"}, {"role": "assistant", "content": "long " * 50}]}
-    result = run(recipe, [GOOD, long], max_length=60)
+    result = run(recipe, [GOOD, long], max_length=60, waive="truncation")
     assert result.results["rows_truncated"] == 1
 
 

@@ -147,18 +147,27 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from run_folders import real_run
 from crucible.runtime.run_recorder import RunRecorder
+from crucible.runtime.run_store import open_index
 from crucible.telemetry import default_bus
 
-recorder = RunRecorder(Path(sys.argv[1]), every=0.01)
+run_dir = Path(sys.argv[1])
+recorder = RunRecorder(run_dir, every=0.01)
+
+def stored():
+    with open_index(run_dir.parent) as index:
+        found = index.contents(run_dir.name)
+        return found is not None and found.run.step == 4
 
 def at_step_4(event):
     recorder(event)
     if event.measurements["step"] == 4:
-        time.sleep(0.3)
+        until = time.monotonic() + 30
+        while not stored() and time.monotonic() < until:
+            time.sleep(0.02)
         os.kill(os.getpid(), signal.SIGKILL)
 
 default_bus().attach("recorder", "training.step", at_step_4)
-real_run(Path(sys.argv[1]))
+real_run(run_dir)
 """
 
 

@@ -18,7 +18,12 @@ from crucible.train.messages import check_messages, shown, strings_in, text_of
         ([{"role": "user", "content": "a", "trainable": 1}], ["not true or false"]),
         ([{"role": "user", "content": "\ud800"}], ["surrogate"]),
         ([{"role": "user", "content": ["a"]}], ["a part that is not text"]),
-        ([{"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}], []),
+        ([{"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f"}}]}], []),
+        ([{"role": "assistant", "content": None, "tool_calls": [{"name": "f", "arguments": "{}"}]}], []),
+        ([{"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}], ["a tool call has no name"]),
+        ([{"role": "assistant", "content": "a", "tool_calls": [{"name": "f", "arguments": 3}]}], ["neither an object"]),
+        ([{"role": "assistant", "content": "a", "tool_calls": "f()"}], ["tool_calls is not a list"]),
+        ([{"role": "user", "content": "a", "tool_calls": [{"name": "f"}]}], ["only the assistant calls"]),
         ([{"role": "user", "content": [{"type": "text", "text": "a"}]}], []),
     ],
 )

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crucible.errors import DataError
-from crucible.train.data import FORMATS, RowError, detect_format, row_to_messages
-from crucible.train.messages import check_messages
+from crucible.train.data import FORMATS, RowError, detect_format, row_to_messages, row_tools
+from crucible.train.messages import calls_of, check_messages
 
 ASKED = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
 ROWS = {
@@ -52,7 +52,6 @@ def test_variants_of_the_forms(name, row, first) -> None:
         ("alpaca", {"instruction": "q", "output": "a", "input": 3}, "input is not text"),
         ("messages", {"messages": "q"}, "not a list of messages"),
         ("messages", {"messages": []}, "no message"),
-        ("messages", {"messages": ASKED, "tools": [{"name": "f"}]}, "offers tools"),
         ("sharegpt", {"conversations": {}}, "not a list of messages"),
         ("sharegpt", {"conversations": [{"from": "humn", "value": "q"}]}, "(?i)did you mean human"),
         ("messages", ["not", "an", "object"], "not an object"),
@@ -61,6 +60,34 @@ def test_variants_of_the_forms(name, row, first) -> None:
 def test_a_row_that_is_no_conversation_says_why(name, row, reason) -> None:
     with pytest.raises(RowError, match=reason):
         row_to_messages(row, name)
+
+
+@pytest.mark.parametrize("tools", [None, "", " ", [], "[]"])
+def test_a_row_without_tools_offers_none(tools) -> None:
+    assert row_tools({"messages": ASKED, "tools": tools}) == row_tools({"messages": ASKED}) == []
+
+
+def test_a_rows_tools_are_a_list_or_its_json_text() -> None:
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
+    assert row_tools({"tools": tools}) == row_tools({"tools": json.dumps(tools)}) == tools
+
+
+@pytest.mark.parametrize(
+    ("tools", "reason"),
+    [("{", "not JSON"), ("{}", "not a list"), ([{}], "no name"), ([{"function": {"name": ""}}], "no name")],
+)
+def test_tools_that_are_no_declarations_say_why(tools, reason) -> None:
+    with pytest.raises(RowError, match=reason):
+        row_tools({"tools": tools})
+
+
+def test_a_call_of_sharegpt_is_json_of_name_and_arguments() -> None:
+    call = {"name": "f", "arguments": {"a": 1}}
+    turns = [{"from": "human", "value": "q"}, {"from": "function_call", "value": json.dumps(call)}]
+    (_, called) = row_to_messages({"conversations": turns}, "sharegpt")
+    assert [(made.name, made.object) for made in calls_of(called)] == [("f", {"a": 1})]
+    with pytest.raises(RowError, match="a call is not JSON"):
+        row_to_messages({"conversations": [*turns[:1], {"from": "function_call", "value": "f()"}]}, "sharegpt")
 
 
 def test_unknown_columns_are_listed_with_the_forms_accepted() -> None:

@@ -10,7 +10,21 @@ import typer
 from typer.core import TyperGroup
 
 from crucible import __version__
-from crucible.cli import chat, describe, export, plan, recipes, resume, run, runs, score, validate, verify_resume
+from crucible.cli import (
+    chat,
+    describe,
+    doctor,
+    export,
+    inspect,
+    plan,
+    recipes,
+    resume,
+    run,
+    runs,
+    score,
+    validate,
+    verify_resume,
+)
 from crucible.cli.arguments import CONTINUE
 from crucible.errors import Interrupted, PortError, UserError
 from crucible.telemetry.terminal import Terminal
@@ -42,6 +56,15 @@ class RecipesAreCommands(TyperGroup):
             raise Stopped("terminated", code=143, notes=_notes(stop)) from stop
         except KeyboardInterrupt as stop:
             raise Stopped("interrupted", code=130, notes=_notes(stop)) from stop
+        except (BrokenPipeError, SystemExit) as error:
+            # typer takes these for its own: a reader of our output that is gone, a command that is done.
+            if any(note.startswith("in the stage ") for note in getattr(error, "__notes__", ())):
+                raise StageFailed(f"{type(error).__name__}: {error}") from error
+            raise
+
+
+class StageFailed(Exception):
+    """A stage failed by an error that would read as the end of the command."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -88,7 +111,21 @@ def options(
     """Post-training recipes for language models: on this machine, a cluster or a service."""
 
 
-for _module in (recipes, describe, validate, plan, run, resume, verify_resume, runs, chat, export, score):
+for _module in (
+    recipes,
+    describe,
+    validate,
+    plan,
+    doctor,
+    run,
+    resume,
+    verify_resume,
+    runs,
+    chat,
+    export,
+    score,
+    inspect,
+):
     _module.register(app)
 
 

@@ -1,6 +1,8 @@
 """`crucible plan RECIPE`: what would a run do and cost?"""
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
 
 import typer
 from rich.table import Table
@@ -17,6 +19,7 @@ from crucible.cli.arguments import (
     config_layers,
 )
 from crucible.kitchen.plan import Plan
+from crucible.runtime.parity import ParityRecord, differences, parity_record, read_record, write_record
 from crucible.telemetry.terminal import Terminal
 from crucible.train.data import DataSurvey
 
@@ -30,6 +33,20 @@ def register(app: typer.Typer) -> None:
         values: Values = None,
         config: ConfigFile = None,
         manifest: ManifestName = "default",
+        record: Annotated[
+            Path | None,
+            typer.Option(
+                "--record",
+                help="Write config, a hash of the data and the tokens of the first batch there, to compare with later.",
+                metavar="DIR",
+            ),
+        ] = None,
+        against: Annotated[
+            Path | None,
+            typer.Option(
+                "--against", help="Compare with what --record wrote there; exits with 2 if it differs.", metavar="DIR"
+            ),
+        ] = None,
         option: Options = None,
         adapter: Adapters = None,
     ) -> None:
@@ -37,15 +54,29 @@ def register(app: typer.Typer) -> None:
         from crucible.runtime.planning import plan as make
 
         console = Terminal()
+        layers, adapters, options = config_layers(values, config), adapter_overrides(adapter), adapter_options(option)
+        recorded = None if against is None else read_record(against)
         with console.status("reading and rendering the data"):
-            found = make(
-                recipe,
-                config_layers(values, config),
-                manifest=manifest,
-                adapters=adapter_overrides(adapter),
-                options=adapter_options(option),
-            )
+            found = make(recipe, layers, manifest=manifest, adapters=adapters, options=options)
+            now = None
+            if record is not None or recorded is not None:
+                now = parity_record(recipe, layers, manifest=manifest, adapters=adapters, options=options)
         _print(found, console)
+        if now is not None and record is not None:
+            write_record(now, record)
+            console.print(f"\nrecorded in {record}", highlight=False, soft_wrap=True)
+        if now is not None and recorded is not None:
+            _compare(recorded, now, console)
+
+
+def _compare(recorded: ParityRecord, now: ParityRecord, console: Terminal) -> None:
+    found = differences(recorded, now)
+    console.print()
+    for sentence in found:
+        console.print(f"differs: {sentence}", style="red", highlight=False, soft_wrap=True)
+    if found:
+        raise typer.Exit(2)
+    console.print("the same config, data and first batch as recorded")
 
 
 def _print(plan: Plan, console: Terminal) -> None:

@@ -59,7 +59,8 @@ class SupervisedConfig:
     renderer: str = chz.field(
         default="auto",
         validator=filled,
-        doc="how messages become tokens: auto (the model's own template), template or role_colon",
+        doc="how messages become tokens: auto (what fits the model's own template), a family such as qwen3, "
+        "template or role_colon",
     )
     train_on: TrainOnName = chz.field(default="all_assistant_messages", doc="which parts of a conversation are trained")
     learning_rate: float = chz.field(default=2e-4, validator=[gt(0), finite], doc="peak learning rate of AdamW")
@@ -117,6 +118,14 @@ class SupervisedConfig:
         default=1000, validator=ge(1), doc="when streaming: rows that are shuffled together, each so many in turn"
     )
     seed: int = chz.field(default=0, validator=ge(0), doc="draws the adapter, the order of rows and the held-out rows")
+    waive: str = chz.field(
+        default="", doc="checks of the doctor that may fail, with commas between them (all: every one; '': none)"
+    )
+    record_every: int = chz.field(
+        default=0,
+        validator=ge(-1),
+        doc="steps between those whose tokens are recorded for `crucible inspect run` (0: 1, 2, 4, 8, ...; -1: none)",
+    )
     pipeline_depth: int = chz.field(
         default=1, validator=ge(0), doc="steps submitted before the oldest is awaited; never changes the numbers"
     )

@@ -5,7 +5,7 @@
 A checkpoint is a folder that appears whole or not at all (temporary name, fsync, rename):
 `adapter.safetensors` (peft's tensor names, float32), `optimizer.safetensors` (AdamW's moments and step; only
 where asked for), `checkpoint.json` (what it belongs to, what computed it, sha256 of the files).
-Gradients accumulated and not yet applied are not part of it.
+Gradients accumulated and not yet applied are not part of it: with optimizer state, none may be pending.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from crucible.engine.folder import take_away, whole_folder
-from crucible.errors import CheckpointError
+from crucible.errors import CheckpointError, ForeignCheckpointError
 from crucible.ports.training_client import SessionConfig
 
 ADAPTER, OPTIMIZER, MANIFEST = "adapter.safetensors", "optimizer.safetensors", "checkpoint.json"
@@ -144,9 +144,9 @@ def read(folder: Path, *, optimizer: bool, digest: str = "") -> SavedAdapter:
 
 
 def require_model(saved: SavedAdapter, fingerprint: str, *, given: str) -> None:
-    """Raise CheckpointError unless the checkpoint was made on the base model of this fingerprint."""
+    """Raise ForeignCheckpointError unless the checkpoint was made on the base model of this fingerprint."""
     if saved.fingerprint != fingerprint:
-        raise CheckpointError.of(
+        raise ForeignCheckpointError.of(
             f"the checkpoint belongs to another base model ({saved.base_model}), or to other weights of it", given=given
         )
 

@@ -34,6 +34,11 @@ class LoraSession:
         for parameter, gradient in zip(self.adapter.parameters, gradients, strict=True):
             parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
 
+    @property
+    def pending(self) -> bool:
+        """Whether a gradient was accumulated and not yet applied."""
+        return any(parameter.grad is not None for parameter in self.adapter.parameters)
+
     def step(self, params: AdamParams) -> float:
         """One AdamW step on the accumulated gradient, which is cleared; its global L2 norm before clipping.
 

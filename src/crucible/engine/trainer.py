@@ -132,6 +132,12 @@ class Trainer:
         session = self._session(handle)
         if not name or name.startswith(".") or Path(name).name != name:
             raise CheckpointError.of("a checkpoint's name is a plain file name", given=name)
+        if optimizer and session.pending:
+            raise CheckpointError.of(
+                "a gradient is accumulated and not yet applied, which a checkpoint would lose",
+                given=name,
+                fix="Save after optim_step",
+            )
         folder = self._options.checkpoint_dir / kind / name
         self._writer.wait()  # before the copy: two would cost memory
         adapter = _copied(adapter_tensors(session.adapter))

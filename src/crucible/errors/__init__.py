@@ -12,6 +12,7 @@ from crucible.errors.problem import did_you_mean as did_you_mean
 from crucible.errors.user import CheckpointError as CheckpointError
 from crucible.errors.user import ConfigError as ConfigError
 from crucible.errors.user import DataError as DataError
+from crucible.errors.user import ForeignCheckpointError as ForeignCheckpointError
 from crucible.errors.user import ManifestError as ManifestError
 from crucible.errors.user import MissingExtraError as MissingExtraError
 from crucible.errors.user import ModelError as ModelError
@@ -27,6 +28,7 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "DataError",
+    "ForeignCheckpointError",
     "Interrupted",
     "ManifestError",
     "MissingExtraError",

@@ -57,6 +57,10 @@ class CheckpointError(UserError):
     """A checkpoint is missing, damaged, or belongs to another model."""
 
 
+class ForeignCheckpointError(CheckpointError):
+    """A checkpoint is whole, but of another base model than the session's, or of other weights of it."""
+
+
 class ResumeError(UserError):
     """A run cannot be continued as asked: its config, its data, its machine or its folder is not what it was."""
 

@@ -253,7 +253,8 @@ class TrainingClient(Port):
         saved before it was killed).
 
         Raises (through the future):
-            CheckpointError: if the name is not a plain file name, or is taken and not to be overwritten.
+            CheckpointError: if the name is not a plain file name, or is taken and not to be overwritten; with
+                `optimizer`, if a gradient is accumulated and not yet applied: it would be lost.
         """
 
     @abstractmethod
@@ -266,8 +267,9 @@ class TrainingClient(Port):
         digest: that of the `SavedWeights`, if it is to be exactly this content; "" takes what is there.
 
         Raises (through the future):
-            CheckpointError: if it is missing, damaged, of another digest, base model or rank, or has no
-                optimizer state where that is asked for.
+            ForeignCheckpointError: if it is of another base model, or of other weights of it.
+            CheckpointError: if it is missing, damaged, of another digest or rank, or has no optimizer state where
+                that is asked for.
         """
 
     @abstractmethod

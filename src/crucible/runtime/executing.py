@@ -58,7 +58,7 @@ async def carry_out(prepared: Prepared, going: "Going", *, verbose: bool, stop: 
     )
     journal = Journal(run_id=run.run_id, run_dir=folder, store=store)
     journal.note("start", at=run.started_at.isoformat(), **facts)
-    if going.stored is None or going.changed:
+    if going.stored is None or going.changed or not (folder / "config.json").exists():
         run_folder.write_inputs(folder, experiment, origins=prepared.origins)
     # A bus of its own: runs that go on beside each other, even under one name, never share a file.
     bus = Bus()

@@ -191,7 +191,11 @@ async def arun(
         with locked(folder):
             stored = run_folder.claim(folder, resume=resume)
             going = Going(folder, facts=facts, stored=stored, allowed=tuple(allow_change))
-            return await carry_out(prepared, going, verbose=verbose, stop=stop)
+            try:
+                return await carry_out(prepared, going, verbose=verbose, stop=stop)
+            finally:
+                # While the folder is still ours: adapters may have something left to write there.
+                await asyncio.to_thread(prepared.wiring.close)
     finally:
         await asyncio.to_thread(prepared.wiring.close)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import traceback
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from crucible.errors import ConfigError, ResumeError
-from crucible.framework import Run, RunResult, write_atomically
+from crucible.framework import Run, RunResult, read_history, write_atomically
 from crucible.ir import Experiment, from_json, to_json
 from crucible.runtime.run_lock import is_running as is_running
 
@@ -56,11 +57,13 @@ def claim(run_dir: Path, *, resume: str) -> Experiment | None:
     """
     file = run_dir / "experiment.json"
     if resume != "must" and _computed_nothing(run_dir):
-        for name in set(_INPUTS) - {"run.lock"}:
+        # The journal first: a fresh run must never find the one of another.
+        for name in ("journal.jsonl", *(name for name in _INPUTS if name not in ("journal.jsonl", "run.lock"))):
             (run_dir / name).unlink(missing_ok=True)
     if not file.exists():
         if resume == "must":
             raise ResumeError.of("this folder holds no run to continue", where=str(run_dir))
+        (run_dir / "journal.jsonl").unlink(missing_ok=True)
         return None
     if is_complete(run_dir):
         what, fix = "this folder holds a run that is complete", "Give another --run-dir, or delete this one"
@@ -84,11 +87,24 @@ def reopen(run_dir: Path) -> None:
 
 
 def sweep(run_dir: Path) -> None:
-    """Delete what a kill left half-written: files and folders under a temporary name."""
-    kinds = [run_dir / "checkpoints", *(run_dir / "checkpoints").glob("*")]
-    for place in [run_dir, *(kind for kind in kinds if kind.is_dir())]:
+    """Delete what a kill left half-written: files and folders under our own temporary names, and nothing else. (The
+    folder may be the user's own, with hidden files in it.)"""
+    checkpoints = run_dir / "checkpoints"
+    kinds = [kind for kind in checkpoints.glob("*") if kind.is_dir() and not kind.is_symlink()]
+    for place, form in (
+        (run_dir, _FILE_IN_THE_MAKING),
+        *((each, _FOLDER_IN_THE_MAKING) for each in (checkpoints, *kinds)),
+    ):
         for left in place.glob(".*"):
+            if left.is_symlink() or not form.fullmatch(left.name):
+                continue
             shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+_FILE_IN_THE_MAKING = re.compile(r"\.[a-z_.]+\.\d+-\d+")
+"""`.summary.json.PID-THREAD`, as `write_atomically` names it."""
+_FOLDER_IN_THE_MAKING = re.compile(r"\..+\.[^.]{8}|\.(saving|deleting)-.+|\..+\.\d+-\d+")
+"""`.step-000004.RANDOM`, as checkpoints are named until they are whole."""
 
 
 def _status(run_dir: Path) -> str:
@@ -100,7 +116,10 @@ def _status(run_dir: Path) -> str:
 
 def _computed_nothing(run_dir: Path) -> bool:
     ended = _status(run_dir) in ("failed", "interrupted")
-    return ended and {path.name for path in run_dir.iterdir()} <= set(_INPUTS)
+    if not ended or not {path.name for path in run_dir.iterdir()} <= set(_INPUTS):
+        return False
+    last = read_history(run_dir).last
+    return not (last.slots or last.artifacts or last.checkpoints)
 
 
 def is_complete(run_dir: Path) -> bool:

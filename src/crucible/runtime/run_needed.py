@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from crucible.framework import read_records
 from crucible.runtime.run_lineage import below_checkpoints, texts_in
-from crucible.runtime.run_lines import parse_object
 
 _POINTS = 2
 """From how many different sets of checkpoints a resume may start: the last, and the one before if that is damaged."""
@@ -19,11 +19,10 @@ def needed_by_journal(run_dir: Path) -> set[str] | None:
     Raises:
         OSError: if it cannot be read.
     """
-    path = run_dir / "journal.jsonl"
-    lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
+    # As a resume reads it: what comes after a damaged line is never gone on from, and keeps nothing.
+    records, _, _ = read_records(run_dir / "journal.jsonl")
     points: list[tuple[int, Mapping[str, Any]]] = []
-    for line in lines:
-        record = (parse_object(line) or {}).get("record")
+    for record in records:
         match record:
             case {"kind": "point", "number": int(number), "slots": dict()}:
                 slots = cast(Mapping[str, Any], record["slots"])

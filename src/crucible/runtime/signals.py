@@ -4,7 +4,7 @@ import signal
 import sys
 import threading
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 
@@ -36,8 +36,10 @@ def stopped_by_signals(stop: Stop) -> Generator[Heard]:
         heard.signum = signum
         for each, handler in before.items():
             signal.signal(each, handler)
-        print("stopping after this step; once more stops at once", file=sys.stderr, flush=True)
         stop.request()
+        # Whoever read our output may be gone (`| tee`), or be in the middle of it: the stop is what matters.
+        with suppress(OSError, RuntimeError, ValueError):
+            print("stopping after this step; once more stops at once", file=sys.stderr, flush=True)
 
     for signum in _SIGNALS:
         signal.signal(signum, listen)

@@ -109,8 +109,9 @@ def verify_resume(
 
 
 def files_of(run_dir: Path) -> Iterator[tuple[str, str]]:
-    """(name, sha256) of every file that must be the same: metrics, checkpoints, weights."""
-    for path in sorted([*(run_dir / name for name in _SAME), *(run_dir / "checkpoints").rglob("*")]):
+    """(name, sha256) of every file that must be the same: metrics, checkpoints, weights, recorded tokens."""
+    below = [path for name in ("checkpoints", "tokens") for path in (run_dir / name).rglob("*")]
+    for path in sorted([*(run_dir / name for name in _SAME), *below]):
         if path.is_file():
             yield str(path.relative_to(run_dir)), hashlib.sha256(path.read_bytes()).hexdigest()
 

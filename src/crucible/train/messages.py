@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NotRequired, TypeAlias, TypedDict, cast
 
 from crucible.errors import Problem, did_you_mean
+from crucible.train.strict_json import read_json
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
@@ -62,7 +63,7 @@ class ToolCall:
         if not isinstance(self.arguments, str):
             return self.arguments
         try:
-            value: Any = json.loads(self.arguments)
+            value: Any = read_json(self.arguments)
         except ValueError:
             return None
         return cast("Mapping[str, Any]", value) if isinstance(value, dict) else None
@@ -70,7 +71,7 @@ class ToolCall:
 
 def calls_of(message: Message) -> list[ToolCall]:
     """The message's tool calls, whichever of the usual forms they have."""
-    return [_call(call) for call in message.get("tool_calls", [])]
+    return [_call(call) for call in message.get("tool_calls") or ()]
 
 
 def call_message(calls: Sequence[ToolCall]) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any, cast
 
 from jinja2 import TemplateError, nodes
@@ -11,9 +10,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from crucible.errors import RendererError
-
-TODAY = datetime(2024, 7, 26)
-"""The day that templates are told: the one that Llama 3's own template falls back to where it has no clock."""
+from crucible.ports.tokenizer import TODAY
 
 
 class ChatTemplate:

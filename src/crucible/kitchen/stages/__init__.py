@@ -3,6 +3,7 @@
 from crucible.framework import Stage
 from crucible.kitchen.stages.batching import GetBatch, RenderBatch, SetEpoch
 from crucible.kitchen.stages.evaluating import Evaluate, ShowSample, Summarize
+from crucible.kitchen.stages.examining import ExamineData
 from crucible.kitchen.stages.loading import (
     BuildStreamedDataset,
     BuildSupervisedDataset,
@@ -12,6 +13,7 @@ from crucible.kitchen.stages.loading import (
     LoadWeights,
     OpenStream,
 )
+from crucible.kitchen.stages.recording import RecordTokens
 from crucible.kitchen.stages.saving import CloseSession, SaveCheckpoint, SaveFinalWeights, SaveNowAndThen
 from crucible.kitchen.stages.updating import (
     AwaitFuture,
@@ -28,6 +30,7 @@ STAGES: tuple[type[Stage], ...] = (
     BuildSupervisedDataset,
     CloseSession,
     Evaluate,
+    ExamineData,
     FinishEpoch,
     ForwardBackward,
     GetBatch,
@@ -38,6 +41,7 @@ STAGES: tuple[type[Stage], ...] = (
     LogStepMetrics,
     OpenStream,
     OptimStep,
+    RecordTokens,
     RenderBatch,
     SaveCheckpoint,
     SaveFinalWeights,

@@ -1,6 +1,9 @@
 """How does a run get its rows, its session, its tokenizer and its data set?"""
 
+import asyncio
+import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import ClassVar
 
 from crucible.errors import DataError, Problem
@@ -122,7 +125,7 @@ class InitSession(Stage):
             train_unembed=self.train_unembed,
             user_metadata={"run_id": ctx.run.run_id},
         )
-        ctx.write(self.session, await ctx.port(TrainingClient).start_session(config))
+        ctx.write(self.session, await started(ctx.port(TrainingClient), config))
         ctx.write(self.step, 0)
         ctx.write(self.tokens, 0)
         ctx.write(self.totals, Totals())
@@ -130,6 +133,21 @@ class InitSession(Stage):
     async def release(self, ctx: StageContext) -> None:
         if ctx.has(self.session):
             await ctx.port(TrainingClient).close_session(ctx.read(self.session))
+
+
+async def started(client: TrainingClient, config: SessionConfig) -> TrainingSession:
+    """A new session. If the wait for it is cancelled, it is closed as soon as it is there."""
+    starting = client.start_session(config)
+    try:
+        return await starting
+    except asyncio.CancelledError:
+
+        def close() -> None:
+            with suppress(Exception):
+                client.close_session(starting.result())
+
+        threading.Thread(target=close, name="close-abandoned-session", daemon=True).start()
+        raise
 
 
 class LoadWeights(Stage):

@@ -7,6 +7,7 @@ from crucible.kitchen import slots as s
 from crucible.kitchen.slots import SETTLED_AT
 from crucible.kitchen.stages.batching import GetBatch, RenderBatch, SetEpoch
 from crucible.kitchen.stages.evaluating import Evaluate, ShowSample, Summarize
+from crucible.kitchen.stages.examining import ExamineData
 from crucible.kitchen.stages.loading import (
     BuildStreamedDataset,
     BuildSupervisedDataset,
@@ -15,6 +16,7 @@ from crucible.kitchen.stages.loading import (
     LoadDataset,
     OpenStream,
 )
+from crucible.kitchen.stages.recording import RecordTokens
 from crucible.kitchen.stages.saving import TOKENS_PASSED, CloseSession, SaveCheckpoint, SaveFinalWeights, SaveNowAndThen
 from crucible.kitchen.stages.updating import (
     AwaitFuture,
@@ -83,6 +85,10 @@ class SupervisedSettings(Protocol):
     def grad_clip_norm(self) -> float: ...
     @property
     def pipeline_depth(self) -> int: ...
+    @property
+    def waive(self) -> str: ...
+    @property
+    def record_every(self) -> int: ...
 
 
 def supervised(
@@ -105,7 +111,7 @@ def supervised(
         depth=settings.pipeline_depth,
         until=stop,
         body=[*_submit(settings), *_now_and_then(settings, evaluate)],
-        settle=_settle(),
+        settle=_settle(settings),
     )
     epochs = Loop(
         "epochs",
@@ -122,7 +128,7 @@ def supervised(
         "supervised",
         description="Supervised fine-tuning with LoRA",
         body=[
-            *prepare(settings, load=load, row_format=row_format),
+            *prepare(settings, load=load, row_format=row_format, examine=True),
             evaluate("eval_before", "before"),
             ShowSample("sample_before", session=s.SESSION, heldout=s.HELDOUT, label="before"),
             StartClock("start_clock", into=SETTLED_AT),
@@ -152,10 +158,26 @@ def _evaluation(bits_per_byte: bool) -> "_EvaluateAt":
     return evaluate
 
 
-def prepare(settings: SupervisedSettings, *, load: LoadDataset | OpenStream, row_format: str) -> list[Node]:
-    """Rows, session, tokenizer and data sets: what comes before anything is computed."""
+def prepare(
+    settings: SupervisedSettings, *, load: LoadDataset | OpenStream, row_format: str, examine: bool = False
+) -> list[Node]:
+    """Rows, tokenizer and data sets, then the session: what comes before anything is computed.
+
+    examine: check the data before the model is loaded, and stop if a check fails.
+    """
+    gate = ExamineData(
+        "examine_data",
+        dataset=s.DATASET,
+        heldout=s.HELDOUT,
+        model=settings.model,
+        learning_rate=settings.learning_rate,
+        waive=settings.waive,
+    )
     return [
         load,
+        InitTokenizer("init_tokenizer", model=settings.model, tokenizer=s.TOKENIZER),
+        _build(settings, load, row_format),
+        *([gate] if examine else []),
         InitSession(
             "init_session",
             model=settings.model,
@@ -167,8 +189,6 @@ def prepare(settings: SupervisedSettings, *, load: LoadDataset | OpenStream, row
             lora_alpha=settings.lora_alpha,
             seed=settings.seed,
         ),
-        InitTokenizer("init_tokenizer", model=settings.model, tokenizer=s.TOKENIZER),
-        _build(settings, load, row_format),
     ]
 
 
@@ -254,10 +274,19 @@ def _now_and_then(settings: SupervisedSettings, evaluate: "_EvaluateAt") -> list
     return nodes
 
 
-def _settle() -> list[Node]:
-    """The same step, awaited and reported."""
+def _settle(settings: SupervisedSettings) -> list[Node]:
+    """The same step, awaited, recorded and reported."""
+    record = RecordTokens(
+        "record_tokens",
+        dataset=s.DATASET,
+        start=s.STEP_START,
+        batch=s.BATCH,
+        result=s.FB_RESULT,
+        every=settings.record_every,
+    )
     return [
         AwaitFuture("await_fb", future=s.FB_FUTURE, into=s.FB_RESULT),
+        *([record] if settings.record_every >= 0 else []),
         AwaitFuture("await_optim", future=s.OPTIM_FUTURE, into=s.OPTIM_RESULT),
         LogStepMetrics(
             "log_step_metrics",

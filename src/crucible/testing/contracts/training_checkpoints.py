@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from crucible.errors import CheckpointError
+from crucible.errors import CheckpointError, ForeignCheckpointError
 from crucible.ports.datum import Datum, ModelInput
 from crucible.ports.sampling_client import SamplingClient
 from crucible.ports.training_client import SessionConfig, TrainingClient, TrainingSession
@@ -69,6 +69,16 @@ class TrainingCheckpoints(TrainingUpdates):
         metrics = client.optim_step(session, STEP).result(WAIT).metrics
         assert metrics.get("grad_norm", 0.0) == 0.0
         self.assert_same(before, client.forward(session, datums).result(WAIT))
+
+    def test_a_checkpoint_to_go_on_from_is_refused_while_a_gradient_is_pending(
+        self, client: TrainingClient, session: TrainingSession, datums: list[Datum]
+    ) -> None:
+        client.forward_backward(session, datums).result(WAIT)
+        saving = client.save_checkpoint(session, "one")
+        with pytest.raises(CheckpointError, match="gradient"):
+            saving.result(WAIT)
+        client.optim_step(session, STEP).result(WAIT)
+        client.save_checkpoint(session, "one").result(WAIT)
 
     def test_a_checkpoint_without_optimizer_state_loads_only_without(
         self, client: TrainingClient, session: TrainingSession, datums: list[Datum]
@@ -196,7 +206,7 @@ class TrainingCheckpoints(TrainingUpdates):
         saved = client.save_checkpoint(session, "one").result(WAIT)
         config = SessionConfig(model=other_model, lora_rank=session.lora_rank)
         loading = client.load_checkpoint(client.start_session(config).result(WAIT), saved.path)
-        with pytest.raises(CheckpointError):
+        with pytest.raises(ForeignCheckpointError):
             loading.result(WAIT)
 
     def test_a_sampler_opens_the_weights_as_saved_and_training_cannot_move_them(

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from crucible.errors import CheckpointError, ModelError, PortError, UnsupportedError
+from crucible.errors import CheckpointError, ForeignCheckpointError, ModelError, PortError, UnsupportedError
 from crucible.ports.datum import Datum, TensorData
 from crucible.ports.future import Future
 from crucible.ports.tokenizer import Tokenizer
@@ -114,6 +114,9 @@ class FakeTrainingClient(TrainingClient):
     ) -> Future[SavedWeights]:
         def call() -> SavedWeights:
             weights = self._adapter(session).weights
+            if optimizer and self._adapter(session).gradient != 0:
+                what = "a gradient is accumulated and not yet applied, which a checkpoint would lose"
+                raise CheckpointError.of(what, given=name, fix="Save after optim_step")
             kept = weights if optimizer else replace(weights, optimizer_steps=None)
             path = self._shelf.save(kept, kind="weights", name=name, overwrite=overwrite)
             return SavedWeights(path=path, kind="weights", digest=kept.digest)
@@ -218,7 +221,8 @@ class FakeTrainingClient(TrainingClient):
             raise CheckpointError.of("this checkpoint's content is not what was saved", given=path)
         here = adapter.weights
         if (weights.model, weights.lora_rank) != (here.model, here.lora_rank):
-            raise CheckpointError.of(
+            kind = CheckpointError if weights.model == here.model else ForeignCheckpointError
+            raise kind.of(
                 f"this checkpoint is of {weights.model} at rank {weights.lora_rank}; "
                 f"the session is of {here.model} at rank {here.lora_rank}",
                 given=path,

@@ -18,7 +18,8 @@ from crucible.train.renderers.train_on import TrainOn
 class RenderedBatch:
     """A batch as datums, and an account of every row that is not among them.
 
-    datums: one per usable row, or several where a row's history is rewritten; rows: the index of each datum's row.
+    datums: one per usable row, or several where a row's history is rewritten; rows: the index of each datum's row;
+        cut_tokens: how many tokens `max_length` took from each.
     dropped: reason -> rows left out. truncated: datums that `max_length` cut; cut_trained_tokens: trained
         tokens lost that way, those of rows dropped for it included.
     tokens: input positions of the datums; trained_tokens: those with a loss weight.
@@ -27,6 +28,7 @@ class RenderedBatch:
 
     datums: tuple[Datum, ...]
     rows: tuple[int, ...]
+    cut_tokens: tuple[int, ...]
     dropped: Mapping[str, Dropped]
     truncated: int
     cut_trained_tokens: int
@@ -96,6 +98,7 @@ class RowRenderer:
         return RenderedBatch(
             datums=tuple(datum for _, _, _, datum in kept),
             rows=tuple(index for index, _, _, _ in kept),
+            cut_tokens=tuple(built.cut_tokens for _, _, built, _ in kept),
             dropped=drops.by_reason(),
             truncated=sum(built.cut_tokens > 0 for _, _, built, _ in kept),
             cut_trained_tokens=cut_trained,

@@ -18,6 +18,7 @@ from crucible.train.renderers.renderer import (
     Span,
 )
 from crucible.train.renderers.train_on import TrainOn, trained_messages
+from crucible.train.renderers.turns import unreadable_arguments
 
 _SHORT = 32
 """Texts of up to so many characters are remembered with their ids: headers and separators, row after row."""
@@ -138,6 +139,7 @@ class FamilyRenderer(Renderer):
             )
             for where, what in self._homeless(messages, tools)
         ]
+        problems += unreadable_arguments(messages)
         if problems:
             raise RendererError(problems)
 

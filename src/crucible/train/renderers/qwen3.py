@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from crucible.errors import RendererError
-from crucible.train.messages import Message, Tool, ToolCall, as_json, calls_of, text_of
+from crucible.train.messages import Message, Tool, ToolCall, as_json, calls_of, text_of, thinking_of
 from crucible.train.renderers.chatml import END, START
 from crucible.train.renderers.family import PROBES, FamilyRenderer
 from crucible.train.renderers.page import Page
@@ -51,7 +51,8 @@ class Qwen3InstructRenderer(FamilyRenderer):
     def write(self, page: Page, messages: Sequence[Message], tools: Sequence[Tool], *, prompt: bool) -> None:
         start, end = self.ids[START], self.ids[END]
         rest = self.preamble(page, messages, tools)
-        query = self.last_query(messages)
+        found = self.last_query(messages)
+        query = len(messages) - 1 if found is None else found
         for index, message in enumerate(messages):
             if index < rest:
                 continue
@@ -111,14 +112,14 @@ class Qwen3InstructRenderer(FamilyRenderer):
         page.text("\n")
         return int(system)
 
-    def last_query(self, messages: Sequence[Message]) -> int:
-        """The last message by the user that is no tool's result; the last message of all where there is none."""
+    def last_query(self, messages: Sequence[Message]) -> int | None:
+        """The last message by the user that is no tool's result."""
         for index in range(len(messages) - 1, -1, -1):
             if messages[index]["role"] == "user":
                 said = self.said(messages[index])
                 if not (said.startswith("<tool_response>") and said.endswith("</tool_response>")):
                     return index
-        return len(messages) - 1
+        return None
 
     def answer(self, page: Page, messages: Sequence[Message], index: int, query: int) -> None:
         """Write the assistant's turn after its header: its own part is what a model would generate there."""
@@ -154,25 +155,25 @@ class Qwen3Renderer(Qwen3InstructRenderer):
     As in the template, an answer after the last question keeps its reasoning while tools are being called; an answer
     that is already history has none. So each turn that is trained needs the conversation to end with it, unless it
     called tools after reasoning.
+
+    keeps_history: whether every answer keeps its block. frames_each_step: whether all those after the last question do,
+    be it empty; else those of them that reasoned, and the last.
     """
 
     name: ClassVar[str] = "qwen3"
     tags: ClassVar[tuple[str, ...]] = ("<think>", "</think>")
     writes_thinking: ClassVar[bool] = True
+    keeps_history: ClassVar[bool] = False
+    frames_each_step: ClassVar[bool] = False
 
     @property
     def has_extension_property(self) -> bool:
-        """No: reasoning is stripped from history."""
-        return False
+        """No, where reasoning is stripped from history."""
+        return self.keeps_history
 
     def parts(self, message: Message) -> tuple[str, str]:
         """(reasoning, content) of an answer as the family writes them."""
-        thinking, content = split_thinking(message)
-        return thinking.strip("\n"), content
-
-    def framed(self, messages: Sequence[Message], index: int, query: int) -> bool:
-        """Whether the answer is written with its block of reasoning."""
-        return index > query and (index == len(messages) - 1 or bool(split_thinking(messages[index])[0]))
+        return split_thinking(thinking_of(message), self.said(message))
 
     def answer(self, page: Page, messages: Sequence[Message], index: int, query: int) -> None:
         message = messages[index]
@@ -183,10 +184,14 @@ class Qwen3Renderer(Qwen3InstructRenderer):
                 where=f"messages[{index}]",
                 fix="Take the <think> block out of it, or use the renderer with thinking on",
             )
-        shown = content
-        if self.framed(messages, index, query):
+        present = index == len(messages) - 1 or bool(thinking)
+        framed = self.keeps_history or (index > query and (present or self.frames_each_step))
+        block = "<think>\n{}\n</think>\n\n".format(thinking.strip("\n"))
+        shown = block + content.lstrip("\n") if framed else content
+        # An empty block that a prompt has opened is tokenised otherwise where it is history: as one text.
+        if self.keeps_history or (framed and (present or self.opening != OPEN_REASONING)):
             page.text(self.opening)
-            shown = f"<think>\n{thinking}\n</think>\n\n".removeprefix(self.opening) + content.lstrip("\n")
+            shown = shown.removeprefix(self.opening)
         else:
             page.history(index)
         page.begin(index)
@@ -213,11 +218,4 @@ class Qwen3KeepThinkingRenderer(Qwen3Renderer):
 
     name: ClassVar[str] = "qwen3_keep_thinking"
     probes: ClassVar = PROBES[:2]
-
-    @property
-    def has_extension_property(self) -> bool:
-        """Yes: history is as it was generated."""
-        return True
-
-    def framed(self, messages: Sequence[Message], index: int, query: int) -> bool:
-        return True
+    keeps_history: ClassVar[bool] = True

@@ -3,21 +3,23 @@
 Source: the chat template of Qwen/Qwen3.5-4B.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 from crucible.errors import Problem, RendererError
 from crucible.train.messages import Message, Tool, ToolCall, as_json, calls_of, text_of
 from crucible.train.renderers.chatml import END, START
+from crucible.train.renderers.family import PROBES
 from crucible.train.renderers.page import Page
 from crucible.train.renderers.qwen3 import (
     ASKED,
     CALLED,
     NO_REASONING,
     OPEN_REASONING,
+    WITH_A_CALL,
     Qwen3Renderer,
 )
-from crucible.train.renderers.tagged import ReadCall, function_call, split_thinking
+from crucible.train.renderers.tagged import ReadCall, function_call
 
 _TOOLS_BEFORE = "# Tools\n\nYou have access to the following functions:\n\n<tools>"
 _TOOLS_AFTER = (
@@ -35,7 +37,7 @@ _TOOLS_AFTER = (
 )
 
 _THOUGHT = Message(role="assistant", content="Hi there.", thinking="A greeting.")
-_CALLED_AND_THOUGHT = Message(**{**CALLED, "thinking": "It is there."})
+_CALLED: Message = {**CALLED, "thinking": "It is there."}
 _SEEN = Message(role="tool", content="Seen.")
 
 
@@ -43,8 +45,9 @@ class Qwen35Renderer(Qwen3Renderer):
     """Qwen3.5's models with thinking on: the prompt opens the reasoning, which history leaves out.
 
     An answer after the last question keeps its block of reasoning, be it empty. White space at the ends of a content
-    is taken off, as in the template. An empty block's two line breaks are two tokens here, where the template's text
-    has them as one: the first is the prompt's and the second the model's.
+    is taken off, as in the template. Where an answer without reasoning is the last message, its empty block's two line
+    breaks are two tokens, the prompt's and the model's; the template's text, tokenised at once, has one for both. So
+    an answer without reasoning is not as it was generated once it is history, even while tools are being called.
     """
 
     name: ClassVar[str] = "qwen3_5"
@@ -52,10 +55,11 @@ class Qwen35Renderer(Qwen3Renderer):
         ([ASKED], True),
         ([ASKED, _THOUGHT], False),
         ([ASKED, _THOUGHT, ASKED], True),
-        ([ASKED, _CALLED_AND_THOUGHT, _SEEN], True),
+        ([ASKED, _CALLED, _SEEN], True),
     )
     opening: ClassVar[str] = OPEN_REASONING
     gap: ClassVar[str] = "\n\n"
+    frames_each_step: ClassVar[bool] = True
 
     def refuse_malformed(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> None:
         super().refuse_malformed(messages, tools)
@@ -85,11 +89,8 @@ class Qwen35Renderer(Qwen3Renderer):
         return text_of(message).strip()
 
     def parts(self, message: Message) -> tuple[str, str]:
-        thinking, content = split_thinking(Message(**{**message, "content": self.said(message)}))
+        thinking, content = super().parts(message)
         return thinking.strip(), content
-
-    def framed(self, messages: Sequence[Message], index: int, query: int) -> bool:
-        return index > query
 
     def preamble(self, page: Page, messages: Sequence[Message], tools: Sequence[Tool]) -> int:
         system = messages[0]["role"] == "system"
@@ -137,19 +138,12 @@ class Qwen35KeepThinkingRenderer(Qwen35Renderer):
 
     name: ClassVar[str] = "qwen3_5_keep_thinking"
     probes: ClassVar = (*Qwen35Renderer.probes[:2], Qwen35Renderer.probes[3])
-
-    @property
-    def has_extension_property(self) -> bool:
-        """Yes: history is as it was generated."""
-        return True
-
-    def framed(self, messages: Sequence[Message], index: int, query: int) -> bool:
-        return True
+    keeps_history: ClassVar[bool] = True
 
 
 def _value(value: object) -> str:
-    """An argument as the template writes it: JSON for objects and lists, else as Python shows it."""
-    return as_json(value) if isinstance(value, Mapping | list | tuple) else str(value)
+    """An argument as the template writes it: a text as it is, a number, True or None as Python shows it, else JSON."""
+    return str(value) if value is None or isinstance(value, str | int | float) else as_json(value)
 
 
 def _unwritable(call: ToolCall, where: str) -> list[Problem]:

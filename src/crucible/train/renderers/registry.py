@@ -7,12 +7,28 @@ from importlib.metadata import EntryPoint, entry_points
 from crucible.errors import Problem, RendererError, did_you_mean
 from crucible.ports.tokenizer import Tokenizer
 from crucible.train.renderers.chatml import ChatMlRenderer, SmolLm2Renderer
+from crucible.train.renderers.deepseek import (
+    DeepSeekV3Renderer,
+    DeepSeekV31Renderer,
+    DeepSeekV31ThinkingRenderer,
+)
 from crucible.train.renderers.family import FamilyRenderer
+from crucible.train.renderers.gemma3 import Gemma3Renderer
+from crucible.train.renderers.gpt_oss import GptOssHighRenderer, GptOssLowRenderer, GptOssRenderer
+from crucible.train.renderers.kimi import KimiK2Renderer, KimiK2UnverifiedRenderer
+from crucible.train.renderers.llama3 import Llama3Renderer, Llama31Renderer, Llama32Renderer
+from crucible.train.renderers.mistral import MistralV3Renderer
+from crucible.train.renderers.mistral_v11 import MistralV11Renderer
 from crucible.train.renderers.qwen3 import (
     Qwen3DisableThinkingRenderer,
     Qwen3InstructRenderer,
     Qwen3KeepThinkingRenderer,
     Qwen3Renderer,
+)
+from crucible.train.renderers.qwen3_5 import (
+    Qwen35DisableThinkingRenderer,
+    Qwen35KeepThinkingRenderer,
+    Qwen35Renderer,
 )
 from crucible.train.renderers.renderer import Renderer
 from crucible.train.renderers.role_colon import RoleColonRenderer
@@ -25,6 +41,17 @@ takes a Tokenizer and gives a Renderer. A built-in name cannot be taken over."""
 _INFERRED: tuple[type[FamilyRenderer], ...] = (
     Qwen3Renderer,
     Qwen3InstructRenderer,
+    Llama31Renderer,
+    Llama32Renderer,
+    Llama3Renderer,
+    Gemma3Renderer,
+    MistralV11Renderer,
+    MistralV3Renderer,
+    Qwen35Renderer,
+    Qwen35DisableThinkingRenderer,
+    DeepSeekV31Renderer,
+    DeepSeekV3Renderer,
+    GptOssRenderer,
     SmolLm2Renderer,
     ChatMlRenderer,
 )
@@ -33,6 +60,12 @@ _INFERRED: tuple[type[FamilyRenderer], ...] = (
 _CHOSEN: tuple[type[Renderer], ...] = (
     Qwen3DisableThinkingRenderer,
     Qwen3KeepThinkingRenderer,
+    Qwen35KeepThinkingRenderer,
+    DeepSeekV31ThinkingRenderer,
+    GptOssLowRenderer,
+    GptOssHighRenderer,
+    KimiK2Renderer,
+    KimiK2UnverifiedRenderer,
     TemplateRenderer,
     RoleColonRenderer,
 )

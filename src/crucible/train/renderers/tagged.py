@@ -1,11 +1,11 @@
 """What is in a response that marks its parts by tags: reasoning in `<think>`, calls in `<tool_call>`?"""
 
-import json
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
-from crucible.train.messages import Message, ToolCall, call_message, text_of, thinking_of
+from crucible.train.messages import Message, ToolCall, call_message
+from crucible.train.strict_json import read_json, read_json_at
 
 ReadCall: TypeAlias = Callable[[str, int], tuple[ToolCall, int] | None]
 """Reads the call in a text from a place on, just after its `<tool_call>`: the call, and the place where it ends."""
@@ -14,9 +14,8 @@ _THINK, _THOUGHT = "<think>", "</think>"
 _CALL, _CALLED = "<tool_call>", "</tool_call>"
 
 
-def split_thinking(message: Message) -> tuple[str, str]:
+def split_thinking(thinking: str, content: str) -> tuple[str, str]:
     """(reasoning, content) of an answer; reasoning that stands in the content in `<think>` tags is taken out of it."""
-    thinking, content = thinking_of(message), text_of(message)
     if thinking or _THOUGHT not in content:
         return thinking, content
     first, *_, last = content.split(_THOUGHT)
@@ -48,16 +47,15 @@ def message_in(
 
 def json_call(text: str, at: int) -> tuple[ToolCall, int] | None:
     """The call that is written as `{"name": ..., "arguments": {...}}`."""
-    at += len(text[at:]) - len(text[at:].lstrip())
     try:
-        value, end = _STRICT.raw_decode(text, at)
-    except (ValueError, RecursionError):
+        value, end = read_json_at(text, at)
+    except ValueError:
         return None
     if not isinstance(value, dict):
         return None
     fields = cast("Mapping[str, Any]", value)
     name, arguments = fields.get("name"), fields.get("arguments", {})
-    if not isinstance(name, str) or not name or not isinstance(arguments, Mapping) or not _is_unicode(fields):
+    if not isinstance(name, str) or not name or not isinstance(arguments, Mapping):
         return None
     return ToolCall(name=name, arguments=cast("Mapping[str, Any]", arguments)), end
 
@@ -82,7 +80,7 @@ def function_call(text: str, at: int) -> tuple[ToolCall, int] | None:
     while parameter := _PARAMETER.match(body, place):
         arguments[parameter.group(1)] = _argument(parameter.group(2))
         place = parameter.end()
-    if body[place:].strip() or not _is_unicode(arguments):
+    if body[place:].strip():
         return None
     return ToolCall(name=name, arguments=arguments), found.end()
 
@@ -91,8 +89,8 @@ def _argument(text: str) -> object:
     if text in _CONSTANTS:
         return _CONSTANTS[text]
     try:
-        value = _STRICT.decode(text)
-    except (ValueError, RecursionError):
+        value = read_json(text)
+    except ValueError:
         return text
     return text if isinstance(value, str) else value
 
@@ -123,19 +121,3 @@ def _calls(text: str, read: ReadCall, gap: str) -> tuple[str, list[ToolCall] | N
         calls.append(call)
         rest = tail.removeprefix(_CALLED).lstrip()
     return content.removesuffix(gap), calls
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-_STRICT = json.JSONDecoder(parse_constant=_refuse_constant)
-"""Python's own reads NaN and Infinity too, which are no JSON."""
-
-
-def _is_unicode(value: object) -> bool:
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except (UnicodeEncodeError, RecursionError):
-        return False
-    return True

@@ -1,0 +1,29 @@
+"""What is known of a base model before it is loaded? Its family and sizes, where a backend can say."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFacts:
+    """A base model in a few numbers.
+
+    model_type: the architecture's family as its configuration names it (`llama`, `qwen3`).
+    hidden_size: width of its residual stream. vocab_size: rows of its embedding: every token id is below it.
+    """
+
+    model_type: str
+    hidden_size: int
+    vocab_size: int
+
+
+class DescribesModels(ABC):
+    """What a `TrainingClient` also is if it can describe a model. Cheap: no session, nothing loaded."""
+
+    @abstractmethod
+    def model_facts(self, model: str) -> ModelFacts | None:
+        """The facts of a base model, by the reference that `SessionConfig.model` takes; None where unknown.
+
+        Raises:
+            ModelError: if there is no such model.
+        """
