@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 from crucible.ports.port import Port
 
-
 TODAY = datetime(2024, 7, 26)
 """The day that a model is told, whatever the day: the one that Llama 3's own template falls back to where it has no
 clock. So the same rows give the same tokens every day."""
