@@ -34,6 +34,8 @@ bench: venv  ## the benchmarks of benchmarks/README.md: an hour, on an otherwise
 	$(BIN)/python -m benchmarks.import_time
 	$(BIN)/python -m benchmarks.noop_stage_run --repeats 3
 	$(BIN)/python -m benchmarks.checkpoint_cost --threads 1
+	$(BIN)/python -m benchmarks.rendering.run --repeats 5
+	$(BIN)/python -m benchmarks.rendering.step_time
 	$(BIN)/python -m benchmarks.sft_vs_trl.run --repeats 3
 
 check: venv  ## format, lint, types, import contracts

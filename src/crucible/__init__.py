@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from crucible.runtime.examining import doctor as doctor
     from crucible.runtime.facade import arun as arun
     from crucible.runtime.facade import build_ports as build_ports
     from crucible.runtime.facade import build_spec as build_spec
@@ -43,6 +44,7 @@ __all__ = [
     "build_ports",
     "build_spec",
     "describe",
+    "doctor",
     "eval",
     "plan",
     "recipes",
@@ -59,6 +61,10 @@ def __getattr__(name: str) -> Any:
         from crucible.runtime.planning import plan
 
         return plan
+    if name == "doctor":
+        from crucible.runtime.examining import doctor
+
+        return doctor
     if name in _FACADE:
         from crucible.runtime import facade
 

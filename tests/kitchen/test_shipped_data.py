@@ -6,7 +6,7 @@ import pytest
 
 from crucible.adapters.assets import resolve_model
 from crucible.engine.facts import model_facts
-from crucible.ports.model_facts import DescribesModels, ModelFacts
+from crucible.ports.model_facts import ModelFacts
 from crucible.runtime.examining import doctor
 from crucible.testing.fakes import FakeTrainingClient
 from crucible.train.checks import CHECKS, Finding
@@ -14,7 +14,7 @@ from crucible.train.checks import CHECKS, Finding
 pytestmark = pytest.mark.slow
 
 
-class Describing(FakeTrainingClient, DescribesModels):
+class Describing(FakeTrainingClient):
     """Trains nothing, and says of a model what its folder says."""
 
     def model_facts(self, model: str) -> ModelFacts | None:

@@ -17,7 +17,7 @@ from crucible.__main__ import main
 from crucible.framework import read_records
 from crucible.framework.journal_file import JournalFile
 
-BEGINNING, LOADED = "the beginning", "after load_dataset"
+BEGINNING, LOADED = "the beginning", "after examine_data"
 FIRST, SECOND = "epochs[0] > batches[4]", "epochs[0] > batches[8]"
 DAY_NS = 24 * 3600 * 10**9
 

@@ -22,6 +22,7 @@ def test_the_events_are_those_of_the_seeds_and_those_of_resume_retry_and_cache()
     assert (
         *("workflow.start", "workflow.stop", "workflow.exception", "workflow.resume"),
         *("stage.start", "stage.stop", "stage.exception", "stage.retry", "stage.uncached"),
+        "data.examined",
         *("training.step", "training.epoch", "training.checkpoint"),
         *("eval.start", "eval.stop", "eval.result"),
     ) == EVENTS

@@ -32,8 +32,17 @@ def following(*, verbose: bool, specs: Sequence[str] | None = None, run_dir: Pat
             terminal.print(f"note: {sentence}", highlight=False, soft_wrap=True)
         terminal.print(f"continuing from {event.metadata['position']}", highlight=False)
 
+    def examined(event: Event) -> None:
+        for sentence in cast("list[str]", event.metadata["warnings"]):
+            terminal.print(f"warning: {sentence}", style="yellow", highlight=False, soft_wrap=True)
+
     opened = [open_handler(spec, run_dir) for spec in specs or ()]
-    watching = [(EVENTS, progress), (("workflow.resume",), resumed), *((handler.events, handler) for handler in opened)]
+    watching = [
+        (EVENTS, progress),
+        (("workflow.resume",), resumed),
+        (("data.examined",), examined),
+        *((handler.events, handler) for handler in opened),
+    ]
     if verbose:
         watching.append((("stage.stop",), stage_line))
     for number, (events, handler) in enumerate(watching):

@@ -21,7 +21,15 @@ from crucible.errors import ConfigError
 from crucible.kitchen.config import Configured, Layer
 from crucible.telemetry.terminal import Terminal
 
-_SHORT = {"max_steps": 12, "save_every": 3, "batch_size": 2, "max_length": 128, "eval_rows": 2, "limit": 60}
+_SHORT: dict[str, object] = {
+    "max_steps": 12,
+    "save_every": 3,
+    "batch_size": 2,
+    "max_length": 128,
+    "eval_rows": 2,
+    "limit": 60,
+    "waive": "truncation",
+}
 """What a run is, where nobody says otherwise: enough to be killed in, short enough to be done again."""
 
 

@@ -10,11 +10,13 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from crucible.engine.facts import model_facts
 from crucible.engine.options import EngineOptions
 from crucible.engine.worker import Worker
 from crucible.engine.writer import Writer
 from crucible.errors import MissingExtraError
 from crucible.ports.future import Future
+from crucible.ports.model_facts import ModelFacts
 from crucible.ports.training_client import Estimate, SessionConfig, Workload
 
 if TYPE_CHECKING:
@@ -66,6 +68,14 @@ class Engine:
             missing = error.name or "torch"
             raise MissingExtraError.for_extra("torch", needed_by="the embedded engine", module=missing) from error
         return estimate(self._resolve_model(config.model), config, workload, options=self._options)
+
+    def model_facts(self, model: str) -> ModelFacts | None:
+        """What the model's folder says of it; loads nothing.
+
+        Raises:
+            ModelError: if the model cannot be found or its config.json cannot be read.
+        """
+        return model_facts(self._resolve_model(model))
 
     def close(self) -> None:
         """End the thread and free the models. Safe to call twice.

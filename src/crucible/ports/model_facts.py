@@ -1,6 +1,5 @@
 """What is known of a base model before it is loaded? Its family and sizes, where a backend can say."""
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 
@@ -15,15 +14,3 @@ class ModelFacts:
     model_type: str
     hidden_size: int
     vocab_size: int
-
-
-class DescribesModels(ABC):
-    """What a `TrainingClient` also is if it can describe a model. Cheap: no session, nothing loaded."""
-
-    @abstractmethod
-    def model_facts(self, model: str) -> ModelFacts | None:
-        """The facts of a base model, by the reference that `SessionConfig.model` takes; None where unknown.
-
-        Raises:
-            ModelError: if there is no such model.
-        """

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from crucible.ports.datum import Datum, TensorData
 from crucible.ports.future import Future
+from crucible.ports.model_facts import ModelFacts
 from crucible.ports.port import Port
 from crucible.ports.tokenizer import Tokenizer
 
@@ -181,6 +182,15 @@ class TrainingClient(Port):
             ModelError: if the model cannot be found.
         """
         del config, workload
+        return None
+
+    def model_facts(self, model: str) -> ModelFacts | None:
+        """The facts of a base model, without a session and with nothing loaded; None where unknown.
+
+        Raises:
+            ModelError: if there is no such model.
+        """
+        del model
         return None
 
     @abstractmethod

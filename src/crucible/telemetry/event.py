@@ -13,6 +13,7 @@ EVENTS: tuple[str, ...] = (
     "stage.exception",
     "stage.retry",
     "stage.uncached",
+    "data.examined",
     "training.step",
     "training.epoch",
     "training.checkpoint",

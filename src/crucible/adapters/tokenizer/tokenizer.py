@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import tokenizers
 
     from crucible.adapters.tokenizer.template import ChatTemplate
+    from crucible.adapters.tokenizer.words import WordEncoder
 
 
 class HfTokenizer(Tokenizer):
@@ -118,9 +119,17 @@ class HfTokenizer(Tokenizer):
 
     def _ordinary(self, text: str) -> list[int]:
         special = self._special_text is not None and self._special_text.search(text) is not None
+        if not special and self._words is not None and (ids := self._words.encode(text)) is not None:
+            return ids
         backend = self._literal if special else self._backend
         # A batch of one: the library's only way to encode without working out offsets, which costs a third.
         return backend.encode_batch_fast([text], add_special_tokens=False)[0].ids
+
+    @cached_property
+    def _words(self) -> "WordEncoder | None":
+        from crucible.adapters.tokenizer.words import WordEncoder
+
+        return WordEncoder.of(self._files.tokenizer_json, self._backend)
 
     @cached_property
     def _literal(self) -> "tokenizers.Tokenizer":

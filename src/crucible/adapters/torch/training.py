@@ -7,6 +7,7 @@ from crucible.engine.engine import Engine
 from crucible.engine.losses import LOSSES
 from crucible.ports.datum import Datum
 from crucible.ports.future import Future
+from crucible.ports.model_facts import ModelFacts
 from crucible.ports.tokenizer import Tokenizer, TokenizerStore
 from crucible.ports.training_client import (
     AdamParams,
@@ -43,6 +44,9 @@ class TorchTrainingClient(TrainingClient):
 
     def estimate(self, config: SessionConfig, workload: Workload) -> Estimate:
         return self._engine.estimate(config, workload)
+
+    def model_facts(self, model: str) -> ModelFacts | None:
+        return self._engine.model_facts(model)
 
     def start_session(self, config: SessionConfig) -> Future[TrainingSession]:
         return self._engine.submit(lambda room: room.trainer.start_session(config))

@@ -9,7 +9,6 @@ from crucible.framework import Reads, Stage, StageContext
 from crucible.kitchen.backend_checks import BACKEND_CHECKS
 from crucible.ports import TrainingClient
 from crucible.ports.dataset_store import RowSet
-from crucible.ports.model_facts import DescribesModels
 from crucible.train.checks import CHECKS, Examined, Finding, examine, look
 from crucible.train.data import StreamedDataset, SupervisedDataset, TrainingData
 
@@ -75,7 +74,7 @@ class ExamineData(Stage):
             characters=self.characters,
             learning_rate=self.learning_rate,
             model=self.model,
-            facts=client.model_facts(self.model) if isinstance(client, DescribesModels) else None,
+            facts=client.model_facts(self.model),
             computes=client.capabilities().computes,
         )
 
