@@ -1,5 +1,7 @@
 """Is what a run recorded where it should be, whole, in order?"""
 
+# ruff: noqa: ARG002  (a store takes what it is given, wanted or not)
+
 import json
 import signal
 import subprocess
@@ -10,7 +12,9 @@ from pathlib import Path
 import pytest
 from toys import Engine, supervised
 
-from crucible.framework import Run, execute, write_atomically
+from crucible.errors import PortError
+from crucible.framework import Journal, Run, execute, read_history, write_atomically
+from crucible.framework.position import BEGINNING
 from crucible.ports import MetricsStore
 from crucible.ports.metrics_store import MetricsRow
 from crucible.telemetry import Bus
@@ -63,6 +67,31 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -signal.SIGKILL
     lines = (tmp_path / "checkpoints.jsonl").read_bytes().splitlines()
     assert [json.loads(line) for line in lines] == [{"step": step, "path": "grüße\n"} for step in range(3)]
+
+
+async def test_the_rows_that_a_point_counts_are_durable_before_it(tmp_path: Path) -> None:
+    points_at_flush: list[int] = []
+
+    class Watched(Listing):
+        def flush(self, run_id: str) -> None:
+            points_at_flush.append((tmp_path / "journal.jsonl").read_bytes().count(b"\n"))
+
+    journal = Journal(run_id="r", run_dir=tmp_path, store=Watched())
+    for durable in (False, True):
+        journal.commit(BEGINNING, {}, fingerprints={}, durable=durable)
+    assert points_at_flush == [1]
+
+
+async def test_a_row_that_the_store_refused_is_not_counted(tmp_path: Path) -> None:
+    class Full(Listing):
+        def record(self, run_id: str, step: int, values: Mapping[str, float]) -> None:
+            raise PortError("the disk is full", port="metrics_store", adapter="jsonl")
+
+    journal = Journal(run_id="r", run_dir=tmp_path, store=Full())
+    with pytest.raises(PortError):
+        journal.add(MetricsRow(step=1, values={"loss": 1.0}))
+    journal.commit(BEGINNING, {}, fingerprints={})
+    assert journal.metrics == [] and read_history(tmp_path).last.metrics_rows == 0
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:

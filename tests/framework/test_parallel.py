@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from test_resume import Fuse, Killed, files, run_in
 from toys import Add, Await, Engine, Fail, Log, Put, Save, Sleep, Submit, run_nodes, slot
 
-from crucible.errors import WorkflowError
+from crucible.errors import UndeclaredSlotError, WorkflowError
 from crucible.framework import (
     Loop,
     Node,
@@ -169,6 +169,33 @@ async def test_continue_finishes_the_others_and_records_which_failed_and_why() -
     result = await run_nodes(Parallel("p", branches=branches, on_error="continue"))
     assert result.results == {"p_failures": {"0": "RuntimeError: f failed"}}
     assert result.state == {"b": 2} and result.completed_stages == ["put b"]
+
+
+async def test_failures_in_several_iterations_are_all_told_the_newest_by_name() -> None:
+    class FailOnce(Stage):
+        at: Reads[int]
+
+        async def execute(self, ctx: StageContext) -> None:
+            if ctx.read(self.at) != 1:
+                raise RuntimeError(f"at {ctx.read(self.at)}")
+
+    async def told(times: int) -> object:
+        parallel = Parallel("p", branches=[[FailOnce("f", at=a)]], on_error="continue")
+        result = await run_nodes(Loop("l", over=Range(times), bind=a, body=[parallel]))
+        return result.results["p_failures"]
+
+    assert await told(3) == {"l[0] > 0": "RuntimeError: at 0", "l[2] > 0": "RuntimeError: at 2"}
+    many = await told(104)
+    assert isinstance(many, dict) and len(many) == 101 and many["earlier"] == 3
+
+
+async def test_a_branch_that_breaks_its_declaration_halts_though_failures_are_let_pass() -> None:
+    class Undeclared(Stage):
+        async def execute(self, ctx: StageContext) -> None:
+            ctx.write(a, 1)
+
+    with pytest.raises(UndeclaredSlotError):
+        await run_nodes(Parallel("p", branches=[[Undeclared("u")], [Sleep("s")]], on_error="continue"))
 
 
 async def test_a_branch_that_is_cancelled_from_within_ends_the_run_and_is_not_taken_for_done() -> None:

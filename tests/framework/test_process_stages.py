@@ -6,10 +6,11 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-from toys import Break, Crunch, Put, slot
+from toys import Append, Break, Crunch, Fork, Put, slot
 
 from crucible.errors import DataError, PortError
 from crucible.framework import Parallel, Rebuilt, Run, RunResult, Slot, Stage, StageContext, Workflow, Writes, execute
@@ -115,6 +116,25 @@ async def test_however_it_is_ended_its_process_and_what_that_started_are_gone(ho
         await task
     assert Break.log == [f"undo hang for {type(caught.value).__name__}"]
     assert [gone(int(process)) for process in note.read_text().split()] == [True, True]
+
+
+@pytest.mark.parametrize("dies", [False, True])
+async def test_what_a_process_has_forked_neither_keeps_it_from_ending_nor_outlives_it(
+    tmp_path: Path, dies: bool
+) -> None:
+    note = tmp_path / "note"
+    with pytest.raises(RuntimeError, match="killed by SIGKILL") if dies else nullcontext():
+        await asyncio.wait_for(run(Fork("fork", note=str(note), dies=dies)), 30)
+    patience = time.monotonic() + 10
+    while not gone(int(note.read_text())) and time.monotonic() < patience:
+        await asyncio.sleep(0.01)
+    assert gone(int(note.read_text()))
+
+
+async def test_a_value_that_is_changed_in_place_comes_back() -> None:
+    many = slot("many", list[int])
+    result = await run(Put("start", into=many, value=[1]), Append("append", to=many))
+    assert result.state["many"] == [1, 2]
 
 
 async def test_a_run_cancelled_while_its_process_starts_leaves_none() -> None:

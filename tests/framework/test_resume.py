@@ -6,16 +6,21 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from made_workflows import SLOTS, outcome, sound_specs, workflow
-from toys import Engine
+from toys import Add, Engine, Put, Save
 
 from crucible.adapters.metrics import JsonlMetricsStore
 from crucible.framework import (
+    Loop,
+    Node,
+    Range,
     Run,
     RunResult,
     Stop,
+    Stream,
     Workflow,
     check,
     execute,
@@ -93,3 +98,23 @@ async def test_what_the_plan_lets_through_is_killed_and_continued_to_the_same_en
         assert outcome(result)[1:] == outcome(expected)[1:]
         assert used == {name: expected.state[name] for name in used}
         assert files(killed) == files(straight)
+
+
+@pytest.mark.parametrize("kind", ["loop", "stream"])
+async def test_a_durable_slot_that_a_loop_binds_comes_back_as_it_left_it(tmp_path: Path, kind: str) -> None:
+    a, b, c = (SLOTS[name] for name in "abc")
+    count: list[Node] = [Add("count", to=b), Save("save", step=b)]
+    loops: dict[str, Node] = {
+        "loop": Loop("l", over=Range(3), bind=a, body=count),
+        "stream": Stream("l", over=Range(3), bind=a, produce=[Put("make", into=c, value=1)], consume=count),
+    }
+    puts = [Put("put a", into=a, value=100), Put("put b", into=b, value=0)]
+    made = Workflow("w", body=[*puts, loops[kind], Add("use", to=b, other=a), Save("end", step=b)])
+    counter = Fuse()
+    expected = await run_in(tmp_path / "run", made, bus=counter)
+    assert expected.state["b"] == 5
+    for event in range(1, counter.seen):
+        killed = tmp_path / str(event)
+        with suppress(Killed):
+            await run_in(killed, made, bus=Fuse(event))
+        assert (await run_in(killed, made)).checkpoints == expected.checkpoints

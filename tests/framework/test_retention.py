@@ -249,3 +249,22 @@ def test_one_that_another_stage_asked_for_without_a_limit_stays() -> None:
 def test_a_rolling_one_goes_when_there_is_a_later_one() -> None:
     assert going(held(1, rolling=True), held(2, rolling=True), held(3)) == ["n1", "n2"]
     assert going(held(1, rolling=True)) == []
+
+
+def test_of_rolling_ones_the_last_two_stay() -> None:
+    assert going(*(held(number, rolling=True) for number in range(4))) == ["n0", "n1"]
+    assert going(held(1, rolling=True), held(2), held(3, rolling=True)) == ["n1"]
+
+
+async def test_a_damaged_rolling_checkpoint_has_one_before_it(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with suppress(Killed):
+        await run_in(folder, training(None), bus=Fuse(90))
+    first, second = left(folder)
+    (folder / "checkpoints" / second).unlink()
+    skips: list[object] = []
+    bus = Fuse()
+    bus.attach("list", "workflow.resume", lambda event: skips.append(event.metadata["skipped"]))
+    result = await run_in(folder, training(None), bus=bus)
+    assert len(skips) == 1 and second in str(skips[0]) and first not in str(skips[0])
+    assert result.state["weights"] == 139 and left(folder) == ["final"]

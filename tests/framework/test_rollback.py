@@ -62,7 +62,7 @@ async def test_what_came_before_the_last_point_is_only_released(tmp_path: Path) 
         await run_in(
             tmp_path / "run", Workflow("w", body=[*body, Loop("m", over=Range(1), body=[undone("c"), Fail("f")])])
         )
-    assert undoings() == ["undo c 1 for RuntimeError", "free c", "free b", "free b", "free a"]
+    assert undoings() == ["undo c 1 for RuntimeError", "free c", "free b", "free a"]  # b as it ran last
 
 
 async def test_a_run_that_writes_nothing_has_no_points_and_undoes_all() -> None:
@@ -114,7 +114,26 @@ async def test_a_rollback_that_fails_hides_neither_the_error_nor_the_others() ->
     assert "and w > clumsy could not be taken back: OSError: stuck" in caught.value.__notes__
 
 
-async def test_being_cancelled_during_a_rollback_goes_on_with_the_next() -> None:
+async def test_a_rollback_that_has_begun_is_finished_when_the_run_is_cancelled() -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(Undone):
+        async def rollback(self, ctx: StageContext, error: BaseException) -> None:
+            begun.set()
+            await go_on.wait()
+            await super().rollback(ctx, error)
+
+    task = asyncio.create_task(run_nodes(Slow("slow", into=b, value=1), Fail("f")))
+    await begun.wait()
+    task.cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    with pytest.raises(RuntimeError, match="f failed"):
+        await task
+    assert undoings() == ["undo slow 1 for RuntimeError", "free slow"]
+
+
+async def test_being_cancelled_twice_during_a_rollback_goes_on_with_the_next() -> None:
     begun = asyncio.Event()
 
     class Slow(Undone):
@@ -124,10 +143,48 @@ async def test_being_cancelled_during_a_rollback_goes_on_with_the_next() -> None
 
     task = asyncio.create_task(run_nodes(undone("a"), Slow("slow", into=b, value=1), Fail("f")))
     await begun.wait()
-    task.cancel()
+    for _ in range(2):
+        task.cancel()
+        await asyncio.sleep(0)
     with pytest.raises(RuntimeError, match="f failed"):
         await task
     assert undoings() == ["free slow", "undo a 1 for RuntimeError", "free a"]
+
+
+async def test_a_cancellation_while_an_attempt_is_taken_back_is_not_lost() -> None:
+    begun = asyncio.Event()
+
+    class Slow(Undone):
+        async def rollback(self, ctx: StageContext, error: BaseException) -> None:
+            begun.set()
+            await asyncio.sleep(0.01)
+            await super().rollback(ctx, error)
+
+    task = asyncio.create_task(run_nodes(Slow("slow", into=b, value=1, fails=1, retry=1, backoff=0.0)))
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 20)
+    assert Undone.log == ["run slow", "undo slow 1 for ConnectionError", "free slow"]
+
+
+@pytest.mark.parametrize("answer", ["as if done", "another error"])
+async def test_a_stage_that_swallows_being_cancelled_does_not_go_on(answer: str) -> None:
+    class Polite(Stage):
+        async def execute(self, ctx: StageContext) -> None:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                if answer == "another error":
+                    raise ConnectionError from None
+
+    retried = Polite("polite", retry=9, backoff=0.0) if answer == "another error" else Polite("polite")
+    task = asyncio.create_task(run_nodes(retried, undone("a")))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 20)
+    assert Undone.log == []
 
 
 async def test_the_failing_stage_itself_is_taken_back() -> None:

@@ -3,7 +3,7 @@
 # ruff: noqa: ARG002  (a stage's methods take a context, wanted or not)
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -141,14 +141,44 @@ async def test_a_producer_that_is_cancelled_from_within_does_not_leave_the_consu
         await run_nodes(Stream("s", over=Range(3), produce=[Cancelled("c")], consume=[Sleep("z")]))
 
 
-async def test_items_that_fail_to_come_fail_the_stream() -> None:
-    class Generate(Stage):
-        into: Writes[list[int]]
+@pytest.mark.parametrize("how", ["swallows it", "is taken back"])
+async def test_a_producer_that_does_not_heed_being_cancelled_keeps_no_failed_consumer_waiting(how: str) -> None:
+    class Stubborn(Stage):
+        tries: ClassVar[list[str]] = []
 
         async def execute(self, ctx: StageContext) -> None:
-            ctx.write(self.into, (1 // (2 - n) for n in range(5)))
+            self.tries.append(ctx.stage)
+            if how == "is taken back" and len(self.tries) == 2:
+                raise ConnectionError("lost")
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.05 * (how == "swallows it"))
 
-    rows = Slot("rows", list[int], Rebuilt(by="gen"))
+        async def rollback(self, ctx: StageContext, error: BaseException) -> None:
+            await asyncio.sleep(0.05)
+
+    class FailSoon(Stage):
+        async def execute(self, ctx: StageContext) -> None:
+            await asyncio.sleep(0.02)
+            raise RuntimeError("the consumer fails")
+
+    make = Stubborn("make", retry=1, backoff=0.0)
+    node = Stream("s", over=Range(50), produce=[make], consume=[FailSoon("use")], capacity=2)
+    with pytest.raises(RuntimeError, match="the consumer fails"):
+        await asyncio.wait_for(run_nodes(node), 20)
+
+
+async def test_items_that_fail_to_come_fail_the_stream() -> None:
+    class Inverses:
+        def __iter__(self) -> Iterator[int]:
+            return (1 // (2 - n) for n in range(5))
+
+    class Generate(Stage):
+        into: Writes[Iterable[int]]
+
+        async def execute(self, ctx: StageContext) -> None:
+            ctx.write(self.into, Inverses())
+
+    rows = Slot("rows", Iterable[int], Rebuilt(by="gen"))
     consume = [Log("log", step=made, value=made)]
     node = Stream("s", over=rows, bind=item, produce=[Copy("make", of=item, into=made)], consume=consume)
     with pytest.raises(ZeroDivisionError):

@@ -3,6 +3,7 @@
 # ruff: noqa: ARG002  (a stage's methods take a context, wanted or not)
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,15 @@ async def test_a_stage_over_its_time_is_cancelled_and_taken_back_whatever_it_mak
     assert caught.value.__notes__ == ["in the stage w > slow"]
     task = asyncio.current_task()
     assert task is not None and task.cancelling() == 0
+
+
+async def test_a_stage_that_blocks_past_its_time_is_late_too() -> None:
+    class Block(Stage):
+        async def execute(self, ctx: StageContext) -> None:
+            time.sleep(0.05)
+
+    with pytest.raises(StageTimeoutError):
+        await run_nodes(Block("block", timeout=0.01))
 
 
 async def test_a_timeout_of_the_stages_own_is_not_taken_for_the_runners() -> None:

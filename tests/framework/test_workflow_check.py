@@ -40,8 +40,10 @@ from crucible.framework import (
     Stage,
     StageContext,
     Stream,
+    Updates,
     When,
     Workflow,
+    Writes,
     check,
     optional_ports,
     required_ports,
@@ -273,6 +275,41 @@ def test_a_slot_rebuilt_in_a_loop_that_is_over_is_refused() -> None:
     loop = Loop("l", over=Range(2), body=[Add("add", to=n), Put("note", into=last, value=1)])
     (text,) = problems_of(put, loop, Log("log", step=last, value=last))
     assert "stands in a loop or branch that is over when the slot is read" in text
+
+
+def test_a_slot_rebuilt_from_what_its_stage_itself_changes_is_refused() -> None:
+    class Draw(Stage):
+        seed: Updates[int]
+        into: Writes[int]
+
+        async def execute(self, ctx: StageContext) -> None: ...
+
+    drawn = Slot("drawn", int, Rebuilt(by="draw"))
+    (text,) = problems_of(put, Draw("draw", seed=n, into=drawn), Log("log", step=n, value=drawn))
+    assert text.startswith("slot drawn: draw, which rebuilds the slot, reads n and changes it itself")
+
+
+def test_a_slot_that_two_stages_of_the_rebuilders_name_write_comes_from_the_last_or_is_refused() -> None:
+    drawn = Slot("drawn", int, Rebuilt(by="draw"))
+    first, second = (Workflow(name, body=[Put("draw", into=drawn, value=1)]) for name in ("first", "second"))
+    log = Log("log", step=n, value=drawn)
+    assert problems_of(put, first, second, log) == []
+    (text,) = problems_of(put, first, When(Compare(n, "==", 1), [second]), put.__class__("p", into=n, value=2), log)
+    assert text.startswith("slot drawn: draw, which rebuilds the slot, is not the last that wrote it")
+
+
+@pytest.mark.parametrize("part", ["body", "settle", "bind", "produce"])
+def test_a_loop_that_changes_what_it_runs_over_is_refused(part: str) -> None:
+    todo, item = slot("todo", list[int]), Slot("item", int, Rebuilt(by="l"))
+    grow = Put("grow", into=todo, value=[])
+    loops: dict[str, Node] = {
+        "body": Loop("l", over=todo, bind=item, body=[grow]),
+        "settle": Loop("l", over=todo, bind=item, body=[Save("save", step=item)], settle=[grow]),
+        "bind": Loop("l", over=todo, bind=todo, body=[Save("save", step=todo)]),
+        "produce": Stream("l", over=todo, bind=item, produce=[grow], consume=[Save("save", step=item)]),
+    }
+    texts = problems_of(Put("start", into=todo, value=[1]), loops[part])
+    assert any(text.startswith("w > l: the loop changes the slot that it runs over") for text in texts)
 
 
 def test_a_codec_that_does_not_exist_or_cannot_save_the_type_is_refused() -> None:

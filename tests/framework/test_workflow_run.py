@@ -2,11 +2,12 @@
 
 import asyncio
 import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from toys import Add, Await, Engine, Fail, Put, Save, Sleep, epoch, rows, run_nodes, slot, step, supervised
+from toys import Add, Await, Engine, Fail, Put, Save, Sleep, rows, run_nodes, slot, step, supervised
 
 from crucible.errors import UndeclaredSlotError, WorkflowError
 from crucible.framework import (
@@ -210,13 +211,17 @@ async def test_every_counts_the_enclosing_loops_iterations_from_one() -> None:
 async def test_a_loop_takes_its_items_lazily_and_stops_early() -> None:
     taken: list[int] = []
 
+    class Many:
+        def __iter__(self) -> Iterator[int]:
+            return (taken.append(i) or i for i in range(10**9))
+
     class Generate(Stage):
-        into: Writes[list[int]]
+        into: Writes[Iterable[int]]
 
         async def execute(self, ctx: StageContext) -> None:
-            ctx.write(self.into, (taken.append(i) or i for i in range(10**9)))
+            ctx.write(self.into, Many())
 
-    items = Slot("rows", list[int], Rebuilt(by="gen"))
+    items = Slot("rows", Iterable[int], Rebuilt(by="gen"))
     item = Slot("item", int, Rebuilt(by="l"))
     loop = Loop("l", over=items, bind=item, body=[Add("add", to=n, other=item)], until=Compare(n, ">=", 6))
     result = await run_nodes(Generate("gen", into=items), Put("put", into=n, value=0), loop)
@@ -229,9 +234,23 @@ async def test_loops_nest_and_the_inner_one_starts_afresh() -> None:
 
 
 async def test_a_loop_over_what_is_not_iterable_says_so() -> None:
-    loop = Loop("l", over=n, bind=epoch, body=[Add("add", to=n)])
     with pytest.raises(WorkflowError, match="w > l: the loop runs over a slot that holds a int"):
-        await run_nodes(Put("put", into=n, value=3), Loop("l", over=n, body=loop.body))
+        await run_nodes(Put("put", into=n, value=3), Loop("l", over=n, body=[Save("save", step=n)]))
+
+
+@pytest.mark.parametrize(
+    "items", [iter([1, 2]), (n for n in (1, 2)), {1, 2}, frozenset((1, 2))], ids=lambda v: type(v).__name__
+)
+async def test_a_loop_over_what_cannot_be_gone_through_again_in_order_is_refused(items: object) -> None:
+    class Make(Stage):
+        into: Writes[object]
+
+        async def execute(self, ctx: StageContext) -> None:
+            ctx.write(self.into, items)
+
+    over = Slot("items", object, Rebuilt(by="make"))
+    with pytest.raises(WorkflowError, match=f"w > l: the loop runs over a {type(items).__name__}, .* Write a list"):
+        await run_nodes(Make("make", into=over), Loop("l", over=over, body=[Put("put", into=n, value=1)]))
 
 
 async def test_a_nested_workflow_shares_slots_and_prefixes_its_stages_names() -> None:
@@ -275,6 +294,16 @@ async def test_results_and_checkpoints_take_json_data_only() -> None:
 
     with pytest.raises(WorkflowError, match=r"w > report: bad\.nested: a PosixPath is not JSON data"):
         await run_nodes(Report("report"))
+
+
+async def test_a_result_is_what_it_was_when_it_was_recorded() -> None:
+    class Note(Stage):
+        async def execute(self, ctx: StageContext) -> None:
+            history = [[1], [2]]
+            ctx.record_result("history", history)
+            history[1].append(3)
+
+    assert (await run_nodes(Note("note"))).results == {"history": [[1], [2]]}
 
 
 async def test_metrics_need_a_step_and_a_value() -> None:

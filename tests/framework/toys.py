@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -164,6 +165,33 @@ class Crunch(Stage):
         ctx.record_artifact("plot", Path("plot.svg"))
         ctx.record_checkpoint({"step": 1})
         ctx.emit("training.epoch", {"epoch": 1})
+
+
+class Append(Stage):
+    """Append to a list in place, in a process of its own."""
+
+    runs_in: ClassVar = "process"
+    to: Updates[list[int]]
+
+    def execute(self, ctx: StageContext) -> None:
+        ctx.read(self.to).append(2)
+
+
+class Fork(Stage):
+    """Leave a child behind, which holds all that this process has open; then end well or die."""
+
+    runs_in: ClassVar = "process"
+    note: str
+    dies: bool
+
+    def execute(self, ctx: StageContext) -> None:
+        del ctx
+        if (child := os.fork()) == 0:
+            time.sleep(60)
+            os._exit(0)
+        Path(self.note).write_text(str(child))
+        if self.dies:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Break(Stage):

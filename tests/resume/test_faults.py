@@ -98,7 +98,7 @@ def both(*faults: Callable[[Path], None]) -> Callable[[Path], None]:
 
 
 def leave_half_a_checkpoint(run_dir: Path) -> None:
-    left = run_dir / "checkpoints" / "weights" / ".step-000012.x1y2"
+    left = run_dir / "checkpoints" / "weights" / ".step-000012.x1y2z3w4"
     left.mkdir()
     (left / "adapter.safetensors").write_bytes(b"half")
 
@@ -118,9 +118,9 @@ FAULTS = [
     Fault("delete a checkpoint", delete(*WEIGHTS), FIRST, (UNUSABLE,)),
     Fault("delete all checkpoints", delete("checkpoints"), LOADED, (UNUSABLE, f"the checkpoint at {FIRST}")),
     Fault("leave half a checkpoint", leave_half_a_checkpoint, SECOND),
-    Fault("flip a bit of the journal's last line", flip("journal.jsonl", at=in_line(3, b'"name":"')), FIRST, (REDONE,)),
-    Fault("flip a bit within the journal", flip("journal.jsonl", at=in_line(2, b'"name":"')), LOADED, (REDONE,)),
-    Fault("flip the end of a journal's line", flip("journal.jsonl", at=in_line(2, b"}}")), LOADED, (REDONE,)),
+    Fault("flip a bit of the journal's last line", flip("journal.jsonl", at=in_line(6, b'"name":"')), FIRST, (REDONE,)),
+    Fault("flip a bit within the journal", flip("journal.jsonl", at=in_line(5, b'"name":"')), LOADED, (REDONE,)),
+    Fault("flip the end of a journal's line", flip("journal.jsonl", at=in_line(5, b"}}")), LOADED, (REDONE,)),
     Fault("cut the journal's last line", cut_last_line("journal.jsonl"), FIRST),
     Fault("begin a line of the journal", append("journal.jsonl", b'{"sha256":"0123'), SECOND),
     Fault("begin a row of metrics", append("metrics.jsonl", b'{"step": 11, "lo'), SECOND),

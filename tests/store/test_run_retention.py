@@ -1,5 +1,6 @@
 """Checkpoints go when nothing keeps them, and never when a resume, another run or a person may need them."""
 
+import hashlib
 import json
 import os
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -36,7 +38,13 @@ def names(plan: RunPlan) -> list[str]:
 
 def point(number: int, **slots: str) -> str:
     saved = {name: {"codec": "session", "name": "x", "data": {"path": path}} for name, path in slots.items()}
-    return json.dumps({"sha256": "0", "record": {"kind": "point", "number": number, "slots": saved}}) + "\n"
+    return line({"kind": "point", "number": number, "slots": saved})
+
+
+def line(record: dict[str, Any]) -> str:
+    """As the journal writes it."""
+    body = json.dumps(record)
+    return f'{{"sha256":"{hashlib.sha256(body.encode()).hexdigest()[:16]}","record":{body}}}\n'
 
 
 def test_the_best_the_final_and_no_other_checkpoint_of_a_completed_run_stay(tmp_path: Path) -> None:
@@ -99,7 +107,7 @@ def test_what_the_journals_last_points_name_stays_however_old(tmp_path: Path) ->
     )
     assert names(planned(run_dir, NOTHING)) == ["step-000002", "step-000004"]
     with (run_dir / "journal.jsonl").open("a") as file:  # continued from point 0: its checkpoint counts again
-        file.write(json.dumps({"sha256": "0", "record": {"kind": "resume", "from": 0}}) + "\n")
+        file.write(line({"kind": "resume", "from": 0}))
     assert names(planned(run_dir, NOTHING)) == ["step-000004"]
 
 

@@ -153,7 +153,11 @@ def depth_problems(loop: Loop | Stream, path: str) -> Iterator[Problem]:
     for name in sorted(written & settled):
         what = f"{early} and {late} both write the slot"
         yield Problem(what=what, where=path, given=name, fix="Write it in one of them")
-    for name in sorted((read_slots(body) | until | over) & settled - written):
+    for name in sorted(over & (written | settled)):
+        fix = "Write another slot, which a loop around this one runs over"
+        what = "the loop changes the slot that it runs over, so a continued run would have other items before it"
+        yield Problem(what=what, where=path, given=name, fix=fix)
+    for name in sorted((read_slots(body) | until) & settled - written - over):
         fix = f"Move the writer to the {early}, or the reader to {late}"
         what = f"the {early} or until reads a slot that {late} writes, and {late} runs iterations later"
         yield Problem(what=what, where=path, given=name, fix=fix)

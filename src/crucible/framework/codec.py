@@ -2,9 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import msgspec
 
@@ -96,13 +96,18 @@ class Ready:
 
 
 class JsonCodec(Codec):
-    """Numbers, texts, lists, mappings, dataclasses and msgspec structs, by the slot's type."""
+    """Numbers, texts, lists, mappings, dataclasses and msgspec structs, by the slot's type.
+
+    What would come back as another value is refused: NaN, a tuple in a slot of `list`, whole numbers as the keys of
+    a plain `dict` (in a `dict[int, str]` they come back).
+    """
 
     def save(self, slot: Slot[Any], value: Any, place: Place) -> Awaitable[Any]:
         del place
         try:
+            value = float(value) if slot.type is float and type(value) is int else value
             data = msgspec.json.encode(value)
-            if msgspec.json.encode(msgspec.json.decode(data, type=slot.type)) == data:
+            if _same(value, msgspec.json.decode(data, type=slot.type)):
                 return Ready(msgspec.Raw(data))
             reason = "it would come back as another value"
         except (TypeError, ValueError, OverflowError) as error:
@@ -114,7 +119,7 @@ class JsonCodec(Codec):
     async def load(self, slot: Slot[Any], saved: Any, place: Place) -> Any:
         del place
         try:
-            return msgspec.convert(saved, slot.type)
+            return msgspec.json.decode(msgspec.json.encode(saved), type=slot.type)  # as `save` has tried it
         except msgspec.ValidationError as error:
             raise CheckpointError.of(f"the saved value is no {slot.type_name}: {error}", where=slot.name) from error
 
@@ -126,6 +131,29 @@ class JsonCodec(Codec):
         except TypeError as error:
             return str(error).splitlines()[0]
         return ""
+
+
+def _same(value: object, back: object) -> bool:
+    """Whether nobody could tell the two apart: in no part another type, number, or order of keys."""
+    if type(value) is not type(back):
+        return False
+    match value:
+        case dict():
+            one, other = cast("dict[object, object]", value), cast("dict[object, object]", back)
+            keys = _same(list(one), list(other))
+            return keys and all(_same(one[key], other[key]) for key in one)
+        case list() | tuple():
+            many, others = cast("list[object]", value), cast("list[object]", back)
+            return len(many) == len(others) and all(map(_same, many, others))
+        case set() | frozenset():
+            ones, rest = cast("set[object]", value), cast("set[object]", back)
+            return {(type(item), item) for item in ones} == {(type(item), item) for item in rest}
+        case msgspec.Struct():
+            return all(_same(getattr(value, name), getattr(back, name)) for name in value.__struct_fields__)
+        case _ if is_dataclass(value):
+            return all(_same(getattr(value, part.name), getattr(back, part.name)) for part in fields(value))
+        case _:
+            return value == back
 
 
 _CODECS: dict[str, Codec] = {"json": JsonCodec()}

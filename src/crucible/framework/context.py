@@ -1,6 +1,7 @@
 """What may a stage see and do while it runs? Its declared slots and ports, and the run's records."""
 
 from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -97,14 +98,15 @@ class StageContext:
         return Place(name="", run_dir=self.run.run_dir, ports={}).recorded(path)
 
     def write(self, slot: Slot[T], value: T) -> None:
-        """Give the slot a new value.
+        """Give the slot a new value. A whole number in a slot of `float` becomes one, as it would on its way through a
+        checkpoint.
 
         Raises:
             UndeclaredSlotError: if the stage declares no `Writes` or `Updates` of it.
         """
         if slot.name not in self._allowed.writes:
             self._refuse("writes", slot.name, self._allowed.writes, "Writes[...] or Updates[...]")
-        self._state.put(slot.name, value)
+        self._state.put(slot.name, float(value) if slot.type is float and type(value) is int else value)
         self.written.add(slot.name)
 
     def port(self, kind: type[P]) -> P:
@@ -154,7 +156,7 @@ class StageContext:
             WorkflowError: if the value is not JSON data.
         """
         self._refuse_foreign(value, name)
-        self._record(Result(name, value))
+        self._record(Result(name, deepcopy(value)))  # as it is now, whatever becomes of it
 
     def record_artifact(self, name: str, path: Path | str) -> None:
         """Record a file or folder that the run made."""
@@ -179,7 +181,7 @@ class StageContext:
         Raises:
             WorkflowError: if the record is not JSON data, or the stage's class does not say `checkpoints = True`.
         """
-        line = dict(record or {})
+        line = deepcopy(dict(record or {}))
         self._refuse_foreign(line, "checkpoint")
         if self._allowed.checkpoints is False:
             fix = "Set checkpoints = True on its class"

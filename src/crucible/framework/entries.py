@@ -47,7 +47,16 @@ class Skipped:
     why: str
 
 
-Entry: TypeAlias = MetricsRow | Result | Artifact | Checkpoint | Completed | Skipped
+@dataclass(frozen=True)
+class Failures:
+    """Branches that failed while the others went on. result: that tells of them. why: by which branch, and in which
+    iteration."""
+
+    result: str
+    why: Mapping[str, str]
+
+
+Entry: TypeAlias = MetricsRow | Result | Artifact | Checkpoint | Completed | Skipped | Failures
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,9 @@ import msgspec
 
 from crucible.errors import PortError
 from crucible.framework.atomic import append_durably, write_atomically
-from crucible.framework.entries import Artifact, Checkpoint, Completed, Entry, Request, Result, Skipped
+from crucible.framework.entries import Artifact, Checkpoint, Completed, Entry, Failures, Request, Result, Skipped
 from crucible.framework.journal_file import FILE_NAME, JournalFile
-from crucible.framework.point import START, Point, Saved
+from crucible.framework.point import START, Point, Saved, without
 from crucible.framework.position import Position, to_plain
 from crucible.ports import MetricsStore
 from crucible.ports.metrics_store import MetricsRow
@@ -20,6 +20,8 @@ from crucible.ports.metrics_store import MetricsRow
 CHECKPOINTS = "checkpoints.jsonl"
 SKIPPED = "skipped_stages"
 """The result that says, by path, why stages were passed over."""
+_MOST_FAILURES = 100
+"""Of one `Parallel`, as a result tells them: every point writes it down."""
 
 
 class Journal:
@@ -52,10 +54,10 @@ class Journal:
         """Take one entry. A result or artifact replaces an earlier one of its name."""
         match entry:
             case MetricsRow(step=step, values=values):
+                if self._store is not None:
+                    self._store.record(self._run_id, step, values)  # first: a row that it refuses does not count
                 self.metrics.append(entry)
                 self._rows_hash.update(_row_bytes(entry))
-                if self._store is not None:
-                    self._store.record(self._run_id, step, values)
             case Result(name, value):
                 self.results[name] = self._pending.results[name] = value
             case Artifact(name, path):
@@ -66,6 +68,8 @@ class Journal:
                 self._pending.completed[stage] += times
             case Skipped(path, why):
                 self.add(Result(SKIPPED, {**self.results.get(SKIPPED, {}), path: why}))
+            case Failures(result, why):
+                self.add(Result(result, _with(self.results.get(result, {}), why)))
             case Checkpoint(record):
                 self.flush()
                 if self._run_dir is not None:
@@ -89,16 +93,20 @@ class Journal:
         saved: Mapping[str, Saved],
         *,
         fingerprints: Mapping[str, str],
+        ended: frozenset[str] = frozenset(),
         name: str = "",
         pending: Sequence[Sequence[Request]] = (),
         durable: bool = False,
     ) -> None:
         """Write a point: from now on the run can be continued at this position.
 
-        saved: the durable slots saved since the last point. durable: return when it is on the disk.
+        saved: the durable slots saved since the last point. ended: those whose value is of no use any more.
+        durable: return when it is on the disk.
         """
         if self._run_dir is None:
             return
+        if durable:
+            self.flush()  # it says how many rows there are: none of them may be lost where it is not
         grown, self._pending = self._pending, _Growth()
         record = {
             "kind": "point",
@@ -106,6 +114,7 @@ class Journal:
             "position": to_plain(position),
             "name": name,
             "slots": saved,
+            "ended": sorted(ended & self.last.slots.keys()),
             "results": grown.results,
             "artifacts": grown.artifacts,
             "checkpoints": grown.checkpoints,
@@ -119,7 +128,7 @@ class Journal:
             number=self.last.number + 1,
             position=position,
             name=name,
-            slots={**self.last.slots, **saved},
+            slots=without(ended, {**self.last.slots, **saved}),
             fingerprints={**self.last.fingerprints, **fingerprints},
         )
 
@@ -179,6 +188,15 @@ class _Growth:
         self.artifacts: dict[str, str] = {}
         self.checkpoints: list[Mapping[str, Any]] = []
         self.completed: Counter[str] = Counter()
+
+
+def _with(told: Mapping[str, Any], failures: Mapping[str, str]) -> dict[str, Any]:
+    """Those told and these, the newest; of the others, how many `earlier` ones there were."""
+    every: dict[str, Any] = {**told, **failures}
+    before = every.pop("earlier", 0)
+    newest = dict(list(every.items())[-_MOST_FAILURES:])
+    earlier = before + len(every) - len(newest)
+    return {"earlier": earlier, **newest} if earlier else newest
 
 
 def rows_hash(rows: Sequence[MetricsRow]):

@@ -20,7 +20,8 @@ class Range:
 class Loop:
     """Run `body` for each item, lazily; then, `depth` iterations behind, `settle`.
 
-    over: a slot that holds an iterable, or `Range(n)`. bind: the slot that gets each item.
+    over: a slot that holds what can be iterated again, in the same order (a list; no generator, no set), or `Range(n)`.
+    bind: the slot that gets each item.
     body submits work; settle awaits it. Settle of iteration n runs after the body of iteration n + depth
     (and all of them before the loop ends), and sees the slots that body and bind wrote as iteration n left
     them. The plan refuses what could make `depth` change a result.
@@ -58,8 +59,9 @@ class Parallel:
     The plan refuses branches that touch what another one writes, so that no order between them can matter. What
     they record is kept in the order of the branches.
     max_concurrency: how many run at once; None is all of them. on_error: `halt` stops the others and raises the
-    first failure; `continue` lets them finish and records the failures as the result `<name>_failures` (then what
-    the branches write is not certain to be there afterwards).
+    first failure; `continue` lets them finish and records the failures as the result `<name>_failures`, by the
+    branch's number and, in a loop, the iteration (then what the branches write is not certain to be there afterwards).
+    A branch that breaks its declaration halts all the same.
     """
 
     name: str

@@ -68,6 +68,12 @@ def points_in(records: Iterable[Mapping[str, Any]]) -> list[Point]:
     return points
 
 
+def without(names: Iterable[str], slots: Mapping[str, Saved]) -> dict[str, Saved]:
+    """The slots but for these."""
+    left_out = frozenset(names)
+    return {name: saved for name, saved in slots.items() if name not in left_out}
+
+
 def _next(last: Point, record: Mapping[str, Any]) -> Point:
     completed = dict(last.completed)
     for stage, count in record["completed"].items():
@@ -77,7 +83,10 @@ def _next(last: Point, record: Mapping[str, Any]) -> Point:
         number=record["number"],
         position=from_plain(record["position"]),
         name=record["name"],
-        slots={**last.slots, **{slot: Saved(**saved) for slot, saved in record["slots"].items()}},
+        slots=without(
+            record.get("ended", ()),  # a journal of an earlier version has none
+            {**last.slots, **{slot: Saved(**saved) for slot, saved in record["slots"].items()}},
+        ),
         results={**last.results, **record["results"]},
         artifacts={**last.artifacts, **record["artifacts"]},
         checkpoints=(*last.checkpoints, *record["checkpoints"]),

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
@@ -12,7 +13,7 @@ from multiprocessing.connection import Connection, wait
 from types import FunctionType
 from typing import Any
 
-from crucible.framework.context import StageContext
+from crucible.framework.context import Allowed, StageContext
 from crucible.framework.entries import Entry, Request
 from crucible.framework.run import Run
 from crucible.framework.stage import Stage
@@ -23,6 +24,8 @@ from crucible.telemetry import Bus, Event
 _SPAWN = multiprocessing.get_context("spawn")  # a forked child would inherit torch's threads, locked as they were
 _GRACE = 10.0
 """Seconds that a process which has sent its outcome may take to end."""
+_POLL = 0.2
+"""Seconds after which a process is asked for again: what it has forked may hold its pipes open when it is gone."""
 
 
 class StageProcessError(RuntimeError):
@@ -109,10 +112,12 @@ class _Child:
             try:
                 with theirs:
                     _start(process)
-                ready = wait([ours, self._stopped, process.sentinel])
-                outcome = _received(ours) if self._stopped not in ready else None
-                if outcome is not None:
-                    process.join(_GRACE)
+                while not wait([ours, self._stopped, process.sentinel], _POLL) and process.exitcode is None:
+                    pass
+                outcome = _received(ours) if ours.poll() and not self._stopped.poll() else None
+                patience = time.monotonic() + (_GRACE if outcome is not None else 0.0)
+                while process.exitcode is None and time.monotonic() < patience:
+                    wait([process.sentinel], _POLL)
             finally:
                 _end(process)
         if outcome is None:
@@ -137,8 +142,8 @@ def _received(ours: Connection) -> _Outcome | None:
 
 
 def _end(process: Any) -> None:
-    """Kill what is left of it, and of what it has started; then wait until it is gone."""
-    if process.pid is None or process.exitcode is not None:
+    """Kill what is left of it, and of what it has started, also where it is gone itself; then wait for its end."""
+    if process.pid is None:
         return
     with suppress(ProcessLookupError, PermissionError):  # it has not come to lead a group, or is a zombie on macOS
         os.killpg(process.pid, signal.SIGKILL)
@@ -191,7 +196,9 @@ def _done(work: _Work) -> _Outcome:
     )
     try:
         work.stage.execute(context)
-        outcome.written = draft.values()
+        allowed = Allowed.to(work.stage, ports=())
+        updates = allowed.reads & allowed.writes - allowed.owes  # which it may have changed in place
+        outcome.written = {**{name: state.get(name) for name in updates}, **draft.values()}
     except Exception as error:  # noqa: BLE001  (sent to the parent and raised there)
         error.add_note("".join(traceback.format_exception(error)))
         outcome.raised = _Raised(error)

@@ -1,11 +1,11 @@
 """From which point does a run go on? The latest whose every part is whole; what came after it is taken back."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from crucible.errors import CheckpointError, ResumeError
+from crucible.errors import CheckpointError, ForeignCheckpointError, ResumeError
 from crucible.framework.journal import Journal
 from crucible.framework.journal_file import FILE_NAME, read_records
 from crucible.framework.nodes import Workflow
@@ -13,7 +13,6 @@ from crucible.framework.point import START, Point, points_in
 from crucible.framework.position import Position, cursor_to, exists
 from crucible.framework.slot import Durable
 from crucible.framework.snapshots import Snapshots, fingerprint_of
-from crucible.framework.state import State
 from crucible.framework.survival import needed
 
 
@@ -76,9 +75,16 @@ class Resumed:
 
 
 async def restore(
-    workflow: Workflow, history: History, *, journal: Journal, snapshots: Snapshots, state: State
+    workflow: Workflow,
+    history: History,
+    *,
+    load: Callable[[Point, Sequence[str]], Awaitable[None]],
+    journal: Journal,
+    snapshots: Snapshots,
 ) -> Resumed:
-    """Load the latest point that is whole into `state`, and rewind the journal to it.
+    """Load the latest point that is whole, and rewind the journal to it.
+
+    load: puts a point's slots of these names into the run's state, all or none.
 
     Raises:
         ResumeError: if the workflow has no place of that name any more.
@@ -99,7 +105,10 @@ async def restore(
         wanted = needed(workflow, point.position).values()
         durable = [slot.name for slot in wanted if isinstance(slot.survives, Durable)]
         try:
-            await snapshots.load(point.slots, [name for name in durable if name in point.slots], state)
+            await load(point, [name for name in durable if name in point.slots])
+        except ForeignCheckpointError as error:
+            fix = "Restore the model, or start a new run"
+            raise ResumeError.of(f"the model is not the one that the run began with: {error}", fix=fix) from error
         except CheckpointError as error:
             skipped.append(f"the checkpoint at {point.position} cannot be used: {error}")
             continue

@@ -7,16 +7,18 @@ from typing import Any
 import msgspec
 
 from crucible.framework.entries import Keep
+from crucible.framework.file_names import under
 from crucible.framework.point import Point, Saved
 
 
 @dataclass(frozen=True, kw_only=True)
 class Held:
     """A checkpoint that may still be there. slots: what it holds of the slots that are costly to save. lines: those
-    that it has in `checkpoints.jsonl`; none for a rolling one."""
+    that it has in `checkpoints.jsonl`; none for a rolling one. ended: the slots that were closed by then."""
 
     slots: Mapping[str, Saved]
     lines: tuple[Mapping[str, Any], ...]
+    ended: frozenset[str] = frozenset()
 
     @property
     def names(self) -> frozenset[str]:
@@ -43,10 +45,10 @@ def held_in(points: Sequence[Point], costly: frozenset[str]) -> list[Held]:
         own = {
             slot: saved
             for slot, saved in point.slots.items()
-            if slot in costly and saved.name in (point.name, f"{point.name}.{slot}")
+            if slot in costly and saved.name in (point.name, under(point.name, slot))
         }
         if point.name and own:
-            held.append(Held(slots=own, lines=point.checkpoints[lines:]))
+            held.append(Held(slots=own, lines=point.checkpoints[lines:], ended=costly - point.slots.keys()))
         lines = len(point.checkpoints)
     return held
 
@@ -59,7 +61,8 @@ def doomed(
 ) -> list[Held]:
     """The checkpoints that nothing keeps, oldest first.
 
-    A rolling one stays while a resume would start from it. Of the others, what the last two sets of saved slots that a
+    A rolling one stays while a resume would start from it, or would if the last one, rolling too, turned out to be
+    damaged. Of the others, what the last two sets of saved slots that a
     resume may start from need stays, and so does one that a stage without `Keep` asked for. Apart from `age`, the
     answer follows from what is recorded, and a checkpoint that may go at one time may go at any later one: deleting
     can be cut short and done again.
@@ -68,6 +71,7 @@ def doomed(
     """
     latest = _latest(held)
     needed = frozenset[str]().union(*latest)
+    awaited = needed if held and held[-1].rolling else frozenset[str]().union(*latest[-1:])
     groups: dict[str, list[Held]] = {}
     policies: dict[str, Keep] = {}
     for one in held:
@@ -80,7 +84,7 @@ def doomed(
     return [
         one
         for one in held
-        if (one.rolling and not one.names & latest[-1])
+        if (one.rolling and not one.names & awaited)
         or (id(one) in limited and id(one) not in kept and not one.names & needed)
     ]
 
@@ -91,7 +95,7 @@ def _latest(held: Sequence[Held]) -> list[frozenset[str]]:
     sets: list[frozenset[str]] = []
     for one in held:
         now.update(one.slots)
-        names = frozenset(saved.name for saved in now.values())
+        names = frozenset(saved.name for slot, saved in now.items() if slot not in one.ended)
         if sets[-1:] != [names]:
             sets.append(names)
     return sets[-2:]

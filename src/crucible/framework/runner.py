@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count, islice
@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from crucible.errors import WorkflowError
 from crucible.framework.conditions import Condition, holds
-from crucible.framework.entries import Completed, Entry, Request, Result
+from crucible.framework.entries import Completed, Entry, Failures, Request
 from crucible.framework.journal import Journal
 from crucible.framework.nodes import Loop, Node, Parallel, Range, Stream, When, Workflow, blocks_of, path_of, stages_in
 from crucible.framework.position import Cursor, Position, cursor_to, holds_name
@@ -64,8 +64,9 @@ class Runner:
         """The workflow, from its beginning or from where its history ends."""
         cursor = Cursor((), "")
         if history is not None:
+            load = partial(self.stages.load, self.workflow, self.state)
             self.resumed = await restore(
-                self.workflow, history, journal=self.journal, snapshots=self.snapshots, state=self.state
+                self.workflow, history, load=load, journal=self.journal, snapshots=self.snapshots
             )
             cursor = cursor_to(self.resumed.position)
             self.again = frozenset(id(stage) for stage in rebuilders(self.workflow, self.resumed.position))
@@ -202,8 +203,7 @@ class Runner:
         self.in_loop += scope.loops
         try:
             for iteration, item in enumerate(self.items(loop, path, scope, start), start=start + 1):
-                if loop.bind is not None:
-                    scope.state.put(loop.bind.name, item)
+                self.bind(loop, item, scope)
                 entries: list[Entry] = []
                 requests = self.pending(len(scope.above)) if cursor.target else []
                 inside = replace(
@@ -249,7 +249,7 @@ class Runner:
             return False
         if loop.bind is not None:
             for item in islice(iter(self.items(loop, path, scope, start - 1)), 1):
-                scope.state.put(loop.bind.name, item)
+                self.bind(loop, item, scope)
         return self.holds(loop.until, replace(scope, iteration=start))
 
     def begin(
@@ -304,8 +304,9 @@ class Runner:
                 for entry in entries:
                     scope.record(entry)
         if failures:
-            told = {str(number): f"{type(error).__name__}: {error}" for number, error in failures.items()}
-            scope.record(Result(f"{node.name}_failures", told))
+            where = f"{scope.position} > " if scope.position.frames else ""
+            why = {f"{where}{number}": f"{type(error).__name__}: {error}" for number, error in failures.items()}
+            scope.record(Failures(f"{node.name}_failures", why))
 
     async def stream(self, node: Stream, scope: Scope, *, start: int = 0) -> None:
         """Producer and consumer as two tasks; a place in the queue is free again when its item was consumed."""
@@ -321,8 +322,7 @@ class Runner:
                 if (scope.loops and self.stop.wanted) or (number_item := next(items, None)) is None:
                     break
                 iteration, item = number_item
-                if node.bind is not None:
-                    scope.state.put(node.bind.name, item)
+                self.bind(node, item, scope)
                 entries: list[Entry] = []
                 inside = replace(
                     scope,
@@ -367,11 +367,22 @@ class Runner:
             self.snapshots.changed(ahead)
             await self.commit(begun, item.position, item.scope)
 
+    def bind(self, loop: Loop | Stream, item: object, scope: Scope) -> None:
+        """Give the item to the slot that the loop binds, which a checkpoint may hold."""
+        if loop.bind is not None:
+            scope.state.put(loop.bind.name, item)
+            self.snapshots.changed((loop.bind.name,))
+
     def items(self, loop: Loop | Stream, path: str, scope: Scope, start: int) -> Iterable[object]:
         """What is left of the items from the number `start` on."""
         if isinstance(loop.over, Range):
             return range(start, loop.over.n)
         items: Any = scope.state.get(loop.over.name)
+        if isinstance(items, Iterator | set | frozenset):
+            kind = type(cast("object", items)).__name__
+            what = f"the loop runs over a {kind}, which a continued run could not go through again in the same order"
+            fix = "Write a list, or something that can be iterated again"
+            raise WorkflowError.of(what, where=path, given=loop.over.name, fix=fix)
         if start and isinstance(items, Sequence):
             return map(cast("Sequence[object]", items).__getitem__, range(start, len(cast("Sequence[object]", items))))
         try:

@@ -9,6 +9,7 @@ from typing import Any
 
 from crucible.framework.codec import Codec, Place, codec_named
 from crucible.framework.entries import Artifact, Checkpoint, Request, Result
+from crucible.framework.file_names import plain, under
 from crucible.framework.journal import Journal
 from crucible.framework.journal_file import FILE_NAME, read_records
 from crucible.framework.point import Saved, points_in
@@ -23,11 +24,12 @@ from crucible.telemetry import Bus
 
 @dataclass(frozen=True)
 class Begun:
-    """A checkpoint whose slots are being saved. under: the name that they are saved under."""
+    """A checkpoint whose slots are being saved. name: what they are saved under. ended: what it does not hold."""
 
     requests: tuple[Request, ...]
-    under: str
+    name: str
     saving: Mapping[str, tuple[str, Awaitable[Any]]]
+    ended: frozenset[str]
 
     @property
     def rolling(self) -> bool:
@@ -45,13 +47,21 @@ class Snapshots:
         self._codecs = {name: _codec(slot) for name, slot in slots.items()}
         self._costly = frozenset(name for name, codec in self._codecs.items() if not codec.cheap)
         self._changed: set[str] = set()
+        self._ended: set[str] = set()
         self._fingerprints: dict[str, str] = {}
         self._taken: set[str] = set()
         self._held: list[Held] = []
 
     def changed(self, names: Iterable[str]) -> None:
         """Note that these durable slots may hold something else now."""
-        self._changed.update(names)
+        changed = set(names)
+        self._changed |= changed
+        self._ended -= changed
+
+    def ended(self, names: Iterable[str]) -> None:
+        """Note that what these slots hold is closed: no checkpoint can hold it from now on, and no run needs it."""
+        self._ended.update(names)
+        self._changed -= self._ended
 
     def rebuilt(self, slot: str, value: object) -> None:
         """Note what a rebuilt slot's value is known by, if it can say so."""
@@ -62,6 +72,7 @@ class Snapshots:
     def restored(self) -> None:
         """Note what the run was continued from: the journal, rewound, says all of it."""
         self._changed.clear()
+        self._ended = set(self._costly - self._journal.last.slots.keys())  # or not yet opened
         self._taken.clear()
         for record in self._journal.checkpoints:
             self._untaken(str(record.get("name", "")))
@@ -77,15 +88,16 @@ class Snapshots:
     ) -> Begun:
         """Capture the changed slots as they are now, but for the late ones, which `finish` captures.
 
-        A checkpoint that has a line holds all that is costly to save, changed or not: deleting another one cannot
-        take anything from it.
+        A checkpoint that has a line holds all that is costly to save and not closed, changed or not: deleting another
+        one cannot take anything from it.
         """
         asked = tuple(sorted(requests, key=lambda request: request.rolling))  # a name that stays comes first
         names = [self._untaken(request.name) for request in asked]  # each of them is taken from now on
-        under = names[0] or _slug(position)
+        name = names[0] or _slug(position)
         due = self._changed | (self._costly if any(request.record is not None for request in asked) else set[str]())
-        wanted = [name for name in self._slots if name in due - late and state.has(name)]
-        return Begun(asked, under, {name: self._save(name, state, under) for name in wanted})
+        wanted = [slot for slot in self._slots if slot in due - late - self._ended and state.has(slot)]
+        saving = {slot: self._save(slot, state, name) for slot in wanted}
+        return Begun(asked, name, saving, frozenset(self._ended))
 
     async def finish(
         self,
@@ -103,17 +115,17 @@ class Snapshots:
         saving = dict(begun.saving)
         for name in sorted(late & self._changed & self._slots.keys()):
             if state.has(name):
-                saving[name] = self._save(name, state, begun.under)
+                saving[name] = self._save(name, state, begun.name)
         saved = {
-            name: Saved(codec=self._codec_name(name), name=under, data=await data, rolling=begun.rolling)
-            for name, (under, data) in saving.items()
+            name: Saved(codec=self._codec_name(name), name=path, data=await data, rolling=begun.rolling)
+            for name, (path, data) in saving.items()
         }
-        told = self._told(saved)
+        told = self._told(saved, begun.ended)
         lines = [line for request in begun.requests if (line := self._record(request, told)) is not None]
-        self._commit(position, saved, name=begun.under, pending=pending, durable=True)
+        self._commit(position, saved, ended=begun.ended, name=begun.name, pending=pending, durable=True)
         costly = {name: now for name, now in saved.items() if name in self._costly}
         if costly:
-            self._held.append(Held(slots=costly, lines=tuple(lines)))
+            self._held.append(Held(slots=costly, lines=tuple(lines), ended=begun.ended))
         await self.retain()
 
     def boundary(self, position: Position, state: State) -> None:
@@ -122,9 +134,9 @@ class Snapshots:
             return
         saved: dict[str, Saved] = {}
         for name in [name for name in self._slots if name in self._changed and state.has(name)]:
-            under, data = self._save(name, state, "")
-            saved[name] = Saved(codec=self._codec_name(name), name=under, data=_at_once(data))
-        self._commit(position, saved)
+            path, data = self._save(name, state, "")
+            saved[name] = Saved(codec=self._codec_name(name), name=path, data=_at_once(data))
+        self._commit(position, saved, ended=frozenset(self._ended))
 
     async def load(self, slots: Mapping[str, Saved], wanted: Iterable[str], state: State) -> None:
         """Put saved values into the state.
@@ -150,19 +162,22 @@ class Snapshots:
     def _save(self, name: str, state: State, checkpoint: str) -> tuple[str, Awaitable[Any]]:
         self._changed.discard(name)
         several = len(self._costly) > 1 and name in self._costly
-        under = f"{checkpoint}.{name}" if several else checkpoint
-        return under, self._codecs[name].save(self._slots[name], state.get(name), self.place(under))
+        path = under(checkpoint, name) if several else checkpoint
+        return path, self._codecs[name].save(self._slots[name], state.get(name), self.place(path))
 
     def _commit(self, position: Position, saved: Mapping[str, Saved], **how: Any) -> None:
         fingerprints, self._fingerprints = self._fingerprints, {}
         self._journal.commit(position, saved, fingerprints=fingerprints, **how)
 
-    def _told(self, saved: Mapping[str, Saved]) -> dict[str, Any]:
+    def _told(self, saved: Mapping[str, Saved], ended: frozenset[str]) -> dict[str, Any]:
+        """What the line says of the slots: of the first, in the workflow's order, as it is; of another with its name
+        behind each key (`state_path.reference`)."""
+        now = {**self._journal.last.slots, **saved}
+        held = [name for name in self._slots if name in self._costly and name in now and name not in ended]
         told: dict[str, Any] = {}
-        for name in self._costly:
-            now = saved.get(name) or self._journal.last.slots.get(name)
-            if now is not None:
-                told.update(self._codecs[name].told(now.data))
+        for name in held:
+            about = self._codecs[name].told(now[name].data)
+            told |= {key if name == held[0] else f"{key}.{name}": value for key, value in about.items()}
         return told
 
     def _record(self, request: Request, told: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -212,9 +227,8 @@ class Snapshots:
 
 def _slug(position: Position) -> str:
     """A file name that no other position of the run has."""
-    return "-".join(["at", *(f"{frame.node}-{frame.iteration}" for frame in position.frames), position.after]).strip(
-        "-"
-    )
+    frames = (f"{frame.node}-{frame.iteration}" for frame in position.frames)
+    return plain("-".join(["at", *frames, position.after]).strip("-"))
 
 
 def fingerprint_of(value: object) -> str:

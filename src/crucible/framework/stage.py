@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, dataclass_transform
 from crucible.errors import PortError, Problem
 from crucible.framework.context import StageContext
 from crucible.framework.declaration import declaration
+from crucible.framework.slot import READS
 from crucible.ports import Port
 
 
@@ -30,12 +31,14 @@ class Stage(_Declared):
     slots are pickled there and back, and its class must be importable). `checkpoints`: it may call
     `record_checkpoint`. `pure`: what it writes and records follows from its options and inputs alone, so that it may
     be taken from an earlier run (it has no ports, and writes slots that a cheap codec saves); its code counts as
-    changed when the source of its class or of a base has, or, where `version` is declared, when that has.
+    changed when the source of its class or of a base has, or, where `version` is declared, when that has. `closes`:
+    the fields of the slots that it reads and closes, so that no later checkpoint holds what is in them.
 
     Every stage can be told, where it is written in a workflow:
     timeout: seconds after which it is cancelled, taken back, and fails with `StageTimeoutError`.
     retry: how many more times it is tried when it fails in a way that `retries` accepts; backoff: seconds before
-    the second attempt, doubled each time. What a failed attempt wrote or recorded is forgotten.
+    the second attempt, doubled each time. What a failed attempt wrote or recorded is forgotten; what it changed in
+    place (appended to a list, done to a session) is not: such a stage writes a new value, or undoes it in `rollback`.
     on_error: `halt` the run, or `skip` the stage: its slots stay unwritten, and the result `skipped_stages` says why.
 
         class Await(Stage, Generic[T]):
@@ -53,6 +56,7 @@ class Stage(_Declared):
     checkpoints: ClassVar[bool] = False
     pure: ClassVar[bool] = False
     version: ClassVar[str] = ""
+    closes: ClassVar[tuple[str, ...]] = ()
     timeout: float | None = None
     retry: int = 0
     backoff: float = 1.0
@@ -60,7 +64,9 @@ class Stage(_Declared):
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
-        declaration(cls)
+        slots = declaration(cls).slots
+        if wrong := [name for name in cls.closes if name not in slots or slots[name].access != READS]:
+            raise TypeError(f"{cls.__name__}.closes names {', '.join(wrong)}, which is no slot that it reads")
         is_coroutine = inspect.iscoroutinefunction(cls.execute)
         if cls.execute is not Stage.execute and is_coroutine != (cls.runs_in == "loop"):
             wanted = "a coroutine (async def)" if cls.runs_in == "loop" else "a plain function (def)"

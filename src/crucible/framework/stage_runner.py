@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
@@ -10,16 +10,19 @@ from crucible.errors import WorkflowError
 from crucible.framework.cache import StageCache
 from crucible.framework.context import Allowed, StageContext
 from crucible.framework.entries import Completed, Entry, Request, Skipped
-from crucible.framework.nodes import path_of
-from crucible.framework.position import BEGINNING
+from crucible.framework.nodes import Workflow, path_of
+from crucible.framework.point import Point
+from crucible.framework.position import BEGINNING, Position
 from crucible.framework.process import call_in_process
 from crucible.framework.run import Run
 from crucible.framework.scope import Scope
 from crucible.framework.slot import Durable, Rebuilt
 from crucible.framework.snapshots import Snapshots
 from crucible.framework.stage import Stage, StageTimeoutError
+from crucible.framework.state import State
+from crucible.framework.survival import closed_by, holders
 from crucible.framework.threads import Threads
-from crucible.framework.undo import Done, Undo
+from crucible.framework.undo import Done, Undo, cancels
 from crucible.framework.workflow import touches
 from crucible.ports import Port
 from crucible.telemetry import Bus
@@ -29,11 +32,13 @@ _How: TypeAlias = Literal["ran", "cached", "skipped"]
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What is the same each time a stage runs. durable, rebuilt: the slots of either kind that it may change."""
+    """What is the same each time a stage runs. durable, rebuilt: the slots of either kind that it may change. closed:
+    those that it closes."""
 
     allowed: Allowed
     durable: frozenset[str]
     rebuilt: frozenset[str]
+    closed: frozenset[str]
     undoes: bool
 
 
@@ -71,6 +76,7 @@ class StageRunner:
             raise
         finally:
             self._snapshots.changed(known.durable)
+        self._snapshots.ended(known.closed)
         if scope.boundaries:
             for name in sorted(known.rebuilt):
                 self._snapshots.rebuilt(name, scope.state.get(name))
@@ -104,6 +110,30 @@ class StageRunner:
         self.undo.keep(BEGINNING)  # the run counts on it from before its last point
         self._bus.emit("stage.stop", {"duration_ns": time.perf_counter_ns() - started}, told)
 
+    async def load(self, workflow: Workflow, state: State, point: Point, slots: Sequence[str]) -> None:
+        """Put a point's slots into the state. Should this run fail too, or already the next slot, the stages that
+        made them `release` them.
+
+        Raises:
+            CheckpointError: if one is missing or damaged; then the state has none of them.
+        """
+        loaded = state.draft()
+        try:
+            await self._snapshots.load(point.slots, slots, loaded)
+        except BaseException as error:
+            self._hold(workflow, point.position, loaded)
+            await self.undo.all(error)
+            raise
+        loaded.commit()
+        self._hold(workflow, point.position, loaded)
+
+    def _hold(self, workflow: Workflow, position: Position, loaded: State) -> None:
+        for path, stage in holders(workflow, position, loaded.values()):
+            scope = Scope(path=path, state=loaded, record=list[Entry]().append)
+            context = self._context(stage, scope, path)
+            context.written.update(self._of(stage).allowed.writes & loaded.values().keys())
+            self.undo.hold(Done(stage, context, position, ()))
+
     async def _cached(self, cache: StageCache, stage: Stage, scope: Scope, told: Mapping[str, object]) -> _How:
         """What an earlier run of the same has kept; else run it, and keep what it makes."""
         key = await cache.key(stage, scope.state, told)
@@ -125,21 +155,31 @@ class StageRunner:
         return how
 
     async def _work(self, stage: Stage, scope: Scope, told: Mapping[str, object]) -> _How:
-        """Once, or as often as it takes."""
-        path = str(told["path"])
+        """Once, or as often as it takes.
+
+        Raises:
+            CancelledError: if this was cancelled, whatever the stage has made of that.
+        """
+        path, before = str(told["path"]), cancels()
+        how: _How = "ran"
         if stage.retry or stage.on_error == "skip":
-            return await self._attempts(stage, scope, path, told)
-        await self._once(stage, scope, path)
-        return "ran"
+            how = await self._attempts(stage, scope, path, told)
+        else:
+            await self._once(stage, scope, path)
+        if cancels() > before:
+            raise asyncio.CancelledError
+        return how
 
     async def _attempts(self, stage: Stage, scope: Scope, path: str, told: Mapping[str, object]) -> _How:
         """Try, and try again; nothing of a failed attempt stays."""
-        started = time.perf_counter_ns()
+        started, before = time.perf_counter_ns(), cancels()
         for attempt in range(stage.retry + 1):
             draft, entries, requests = scope.state.draft(), list[Entry](), list[Request]()
             try:
                 await self._once(stage, replace(scope, state=draft, record=entries.append, requests=requests), path)
             except Exception as error:
+                if cancels() > before:
+                    raise asyncio.CancelledError from error
                 again = attempt < stage.retry and stage.retries(error)
                 if not again and (stage.on_error != "skip" or isinstance(error, WorkflowError)):
                     raise
@@ -181,6 +221,8 @@ class StageRunner:
         if stage.timeout is None:
             await self._call(stage, context)
             return
+        clock = asyncio.get_running_loop().time
+        due = clock() + stage.timeout
         limit, late = asyncio.timeout(stage.timeout), f"the stage took longer than its timeout of {stage.timeout:g} s"
         try:
             async with limit:
@@ -189,7 +231,7 @@ class StageRunner:
             if limit.expired():  # whatever it made of being cancelled
                 raise StageTimeoutError(late) from error
             raise
-        if limit.expired():
+        if limit.expired() or clock() > due:  # a stage that blocks the loop is not cancelled, but late all the same
             raise StageTimeoutError(late)
 
     async def _call(self, stage: Stage, context: StageContext) -> None:
@@ -230,6 +272,7 @@ class StageRunner:
                     for slot in changed
                     if isinstance(slot.survives, Rebuilt) and slot.survives.by == stage.name
                 ),
+                closed=closed_by(stage),
                 undoes=type(stage).rollback is not Stage.rollback or type(stage).release is not Stage.release,
             )
             self._known[id(stage)] = known

@@ -16,7 +16,7 @@ class Stop:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal may arrive while this very thread holds it
         self._on_request: Callable[[], None] | None = None
         self.wanted = False
 

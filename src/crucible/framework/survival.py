@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from crucible.errors import Problem
+from crucible.framework.codec import codec_named
 from crucible.framework.conditions import slots_read
 from crucible.framework.declaration import slots_of
-from crucible.framework.nodes import Loop, Node, Parallel, Range, Stream, When, Workflow, blocks_of
+from crucible.framework.nodes import Loop, Node, Parallel, Range, Stream, When, Workflow, blocks_of, placed, stages_in
 from crucible.framework.position import Cursor, Position, cursor_to, holds_name
-from crucible.framework.slot import WRITES, Durable, Rebuilt, Slot
+from crucible.framework.slot import UPDATES, WRITES, Durable, Rebuilt, Slot
 from crucible.framework.stage import Stage
 from crucible.framework.workflow import touches, written_slots
 
@@ -47,15 +48,17 @@ def _positions(nodes: Iterable[Node], here: Position, *, boundaries: bool) -> It
 
 @dataclass(frozen=True)
 class _Ran:
-    """What ran before a position: a stage that could run again as it did then, or (None) nodes that could not."""
+    """What ran before a position: a stage that could run again as it did then, or (None) nodes that could not.
+    stages: all that may have run in them."""
 
     stage: Stage | None
     wrote: frozenset[str]
+    stages: tuple[Stage, ...]
 
 
 def needed(workflow: Workflow, position: Position) -> dict[str, Slot[Any]]:
     """The slots that may be read from there on before they are written, and those that making them again reads."""
-    needs = _Needs()
+    needs = _Needs(durable_slots(workflow).values())
     needs.block(workflow.body, set(), cursor_to(position))
     waiting = [slot for slot in needs.found.values() if isinstance(slot.survives, Rebuilt)]
     ran = list(_before(workflow.body, cursor_to(position))) if waiting else []
@@ -79,6 +82,17 @@ def rebuilders(workflow: Workflow, position: Position) -> list[Stage]:
         return []
     places = {_rebuilder(slot, ran) for slot in slots}
     return [stage for place, entry in enumerate(ran) if place in places and (stage := entry.stage) is not None]
+
+
+def holders(workflow: Workflow, position: Position, slots: Iterable[str]) -> list[tuple[str, Stage]]:
+    """The stages, with their paths, that could `release` what these slots hold at that position: of each slot, the
+    last one that may have written it."""
+    before = {id(stage) for entry in _before(workflow.body, cursor_to(position)) for stage in entry.stages}
+    wanted, found = set(slots), dict[str, tuple[str, Stage]]()
+    for path, stage in placed(workflow.body, workflow.name):
+        if isinstance(stage, Stage) and id(stage) in before and type(stage).release is not Stage.release:
+            found |= dict.fromkeys(sorted(written_slots((stage,)) & wanted), (path, stage))
+    return list({id(stage): (path, stage) for path, stage in found.values()}.values())
 
 
 def survival_problems(workflow: Workflow) -> list[Problem]:
@@ -111,10 +125,17 @@ def _refusal(slot: Slot[Any], survives: Rebuilt, ran: list[_Ran], writers: Mappi
     if place is None:
         return f"{survives.by}, which rebuilds the slot, stands in a loop or branch that is over when the slot is read"
     since = frozenset[str]().union(*(entry.wrote for entry in ran[place + 1 :]))
-    for read in _reads(ran[place].stage):
-        fresh = isinstance(read.survives, Rebuilt) and read.survives.afresh
-        if read.name in since and not fresh:
+    if slot.name in since and not survives.afresh:
+        return f"{survives.by}, which rebuilds the slot, is not the last that wrote it"
+    stage = ran[place].stage
+    assert stage is not None, "a rebuilder is a stage"
+    for read in _reads(stage):
+        if isinstance(read.survives, Rebuilt) and read.survives.afresh:
+            continue
+        if read.name in since:
             return f"{survives.by}, which rebuilds the slot, reads {read.name}, which has changed since it ran"
+        if read.name in _updates(stage):
+            return f"{survives.by}, which rebuilds the slot, reads {read.name} and changes it itself"
     return ""
 
 
@@ -129,6 +150,24 @@ def _rebuilder(slot: Slot[Any], ran: list[_Ran]) -> int | None:
 
 def _reads(stage: Stage | None) -> list[Slot[Any]]:
     return [] if stage is None else [slot for _, declared, slot in slots_of(stage) if declared.access != WRITES]
+
+
+def closed_by(stage: Stage) -> frozenset[str]:
+    """The slots whose values are of no use any more once this stage has run."""
+    return frozenset(slot.name for field, _, slot in slots_of(stage) if field in type(stage).closes)
+
+
+def _is_costly(slot: Slot[Any]) -> bool:
+    codec = codec_named(slot.survives.codec) if isinstance(slot.survives, Durable) else None
+    return codec is not None and not codec.cheap
+
+
+def _updates(stage: Stage) -> set[str]:
+    return {slot.name for _, declared, slot in slots_of(stage) if declared.access == UPDATES}
+
+
+def _unrepeatable(node: Node) -> _Ran:
+    return _Ran(None, written_slots((node,)), tuple(stages_in((node,))))
 
 
 def _before(nodes: Iterable[Node], cursor: Cursor) -> Iterator[_Ran]:
@@ -149,33 +188,34 @@ def _before(nodes: Iterable[Node], cursor: Cursor) -> Iterator[_Ran]:
                 yield from _whole(node)
                 return
             case Loop():
-                yield _Ran(None, written_slots((node,)))
+                yield _unrepeatable(node)
                 yield from _before(node.body, cursor.down())
                 return
             case Workflow():
                 yield from _before(node.body, cursor.down())
                 return
             case _:
-                yield _Ran(None, written_slots((node,)))
+                yield _unrepeatable(node)
                 return
 
 
 def _whole(node: Node) -> Iterator[_Ran]:
     match node:
         case Stage():
-            yield _Ran(node, written_slots((node,)))
+            yield _Ran(node, written_slots((node,)), (node,))
         case Workflow() | Parallel():
             for block in blocks_of(node):
                 for inner in block:
                     yield from _whole(inner)
         case _:
-            yield _Ran(None, written_slots((node,)))
+            yield _unrepeatable(node)
 
 
 class _Needs:
     """Walks what is left to run, with the set of slots that are certain to be written by then."""
 
-    def __init__(self) -> None:
+    def __init__(self, durable: Iterable[Slot[Any]]) -> None:
+        self.costly = [slot for slot in durable if _is_costly(slot)]  # every checkpoint with a line holds them
         self.found: dict[str, Slot[Any]] = {}
         self.bound: set[str] = set()  # by the loops around the position, which bind their items again
 
@@ -225,10 +265,11 @@ class _Needs:
     def node(self, node: Node, certain: set[str]) -> None:
         match node:
             case Stage():
-                for slot in _reads(node):
+                for slot in (*_reads(node), *(self.costly if type(node).checkpoints else ())):
                     self.need(slot, certain)
                 if node.on_error != "skip":  # a stage that is skipped leaves its slots as they were
                     certain.update(slot.name for _, declared, slot in slots_of(node) if declared.access == WRITES)
+                    certain |= closed_by(node)  # of no use behind it
             case Loop() | Stream():
                 if isinstance(node.over, Slot):
                     self.need(node.over, certain)

@@ -1,6 +1,7 @@
 """What is to be taken back when a run, or one branch of it, fails? What stages did since the last point."""
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,22 +36,36 @@ class Undo:
 
     def __init__(self) -> None:
         self._fresh: list[Done] = []  # since the last point
-        self._kept: list[Done] = []  # before it: only to be released
+        self._kept: dict[tuple[int, str], Done] = {}  # before it: only to be released, each stage as it ran last
 
     def add(self, done: Done) -> None:
         """Note that a stage begins."""
         self._fresh.append(done)
 
+    def hold(self, done: Done) -> None:
+        """Note a stage that is only to be released: it, or the run that this one goes on with, has passed a point."""
+        key = (id(done.stage), done.context.path)
+        self._kept.pop(key, None)
+        self._kept[key] = done  # the newest last
+
     def keep(self, position: Position) -> None:
         """A point is written there: what was done until then is not to be undone any more."""
         ahead = [done for done in self._fresh if done.is_ahead_of(position)]
-        holding = (done for done in self._fresh if done not in ahead and type(done.stage).release is not Stage.release)
-        self._kept.extend(holding)
+        for done in self._fresh:
+            if done not in ahead and type(done.stage).release is not Stage.release:
+                self.hold(done)
         self._fresh = ahead
 
     async def one(self, done: Done, error: BaseException) -> None:
-        """Take back one failed attempt."""
+        """Take back one failed attempt.
+
+        Raises:
+            CancelledError: if this was cancelled meanwhile; it is taken back all the same.
+        """
+        before = cancels()
         await self._take_back([done], error)
+        if cancels() > before:
+            raise asyncio.CancelledError
 
     async def branch(self, branch: tuple[int, ...], error: BaseException) -> None:
         """Take back, newest first, what the stages of one failed branch did."""
@@ -60,7 +75,7 @@ class Undo:
     async def all(self, error: BaseException) -> None:
         """Take back, newest first, what stages did since the last point, and release what all of them hold."""
         await self._take_back(reversed(self._fresh), error)
-        kept, self._kept = self._kept, []
+        kept, self._kept = list(self._kept.values()), {}
         for done in reversed(kept):
             await _tried(done.stage.release(done.context), done, error)
 
@@ -71,8 +86,30 @@ class Undo:
             await _tried(done.stage.release(done.context), done, error)
 
 
-async def _tried(step: Any, done: Done, error: BaseException) -> None:
+async def _tried(step: Coroutine[Any, Any, None], done: Done, error: BaseException) -> None:
+    """Do it to its end, unless cancelled twice: what is half undone is worse than what is slow."""
+    task, asked = asyncio.create_task(_failure(step)), False
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            if asked:
+                task.cancel()
+            asked = True
+    another = task.result()
+    if another is not None:
+        error.add_note(f"and {done.context.path} could not be taken back: {type(another).__name__}: {another}")
+
+
+async def _failure(step: Coroutine[Any, Any, None]) -> BaseException | None:
     try:
         await step
-    except BaseException as another:  # noqa: BLE001  (the rest is taken back all the same, and `error` is the one to tell)
-        error.add_note(f"and {done.context.path} could not be taken back: {type(another).__name__}: {another}")
+    except BaseException as error:  # noqa: BLE001  (the rest is taken back all the same, and the first one is the one to tell)
+        return error
+    return None
+
+
+def cancels() -> int:
+    """How often the current task was asked to end and has not said that it did: a stage may swallow it."""
+    task = asyncio.current_task()
+    return task.cancelling() if task is not None else 0

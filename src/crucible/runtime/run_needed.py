@@ -19,8 +19,10 @@ def needed_by_journal(run_dir: Path) -> set[str] | None:
     Raises:
         OSError: if it cannot be read.
     """
-    # As a resume reads it: what comes after a damaged line is never gone on from, and keeps nothing.
-    records, _, _ = read_records(run_dir / "journal.jsonl")
+    # As a resume reads it: nothing after a damaged line is gone on from, so no later point can be trusted here.
+    records, _, damage = read_records(run_dir / "journal.jsonl")
+    if damage:
+        return None
     points: list[tuple[int, Mapping[str, Any]]] = []
     for record in records:
         match record:

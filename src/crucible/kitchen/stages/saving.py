@@ -105,6 +105,7 @@ class CloseSession(Stage):
     """Free the session."""
 
     ports: ClassVar = (TrainingClient,)
+    closes: ClassVar = ("session",)
     session: Reads[TrainingSession]
 
     async def execute(self, ctx: StageContext) -> None:
