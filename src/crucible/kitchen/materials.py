@@ -18,7 +18,6 @@ from crucible.ports.dataset_store import RowSet, RowStream
 from crucible.ports.tokenizer import Tokenizer
 from crucible.ports.training_client import SessionConfig
 from crucible.train.data import StreamedDataset, SupervisedDataset
-from crucible.train.seeding import derive_seed
 
 S = TypeVar("S", bound=Stage)
 
@@ -62,7 +61,7 @@ def gather(workflow: Workflow, *, datasets: DatasetStore, tokenizers: TokenizerS
         tokenizer=tokenizer,
         dataset=dataset,
         heldout=build.over(heldout_rows, tokenizer, row_format=head.row_format),
-        session=_session(start),
+        session=start.config(),
     )
 
 
@@ -78,15 +77,3 @@ def only_stage(workflow: Workflow, kinds: tuple[type[S], ...]) -> S:
         what = f"only a supervised workflow can be looked into, and this one has {len(found)} {names} stages"
         raise UnsupportedError.of(what, where=workflow.name)
     return found[0]
-
-
-def _session(start: InitSession) -> SessionConfig:
-    return SessionConfig(
-        model=start.model,
-        lora_rank=start.lora_rank,
-        lora_alpha=start.lora_alpha,
-        seed=derive_seed(start.seed, "lora"),
-        train_attn=start.train_attn,
-        train_mlp=start.train_mlp,
-        train_unembed=start.train_unembed,
-    )

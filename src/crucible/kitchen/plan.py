@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
-from crucible.errors import UnsupportedError
-from crucible.framework import Condition, Every, Named, Stage, When, Workflow
+from crucible.framework import Condition, Every, Named, When, Workflow
 from crucible.framework.conditions import parts_of
 from crucible.framework.nodes import Node, blocks_of
+from crucible.kitchen.materials import only_stage
 from crucible.kitchen.stages.loading import (
     BuildStreamedDataset,
     BuildSupervisedDataset,
@@ -20,10 +19,8 @@ from crucible.kitchen.stages.saving import TOKENS_PASSED, SaveCheckpoint
 from crucible.kitchen.stages.updating import ForwardBackward
 from crucible.ports import DatasetStore, TokenizerStore, TrainingClient
 from crucible.ports.dataset_store import RowSet
-from crucible.ports.training_client import Estimate, SessionConfig, Workload
+from crucible.ports.training_client import Estimate, Workload
 from crucible.train.data import DataSurvey, require_trainable, survey
-
-S = TypeVar("S", bound=Stage)
 
 SURVEYED_ROWS = 20_000
 """Rows that are rendered to count tokens; of a larger data set the rest is taken to be like them."""
@@ -66,9 +63,9 @@ def plan_supervised(
         DataError, ModelError: as the run's own first stages.
     """
     load, start, build = (
-        _only(workflow, (LoadDataset, OpenStream)),
-        _only(workflow, (InitSession,)),
-        _only(workflow, (BuildSupervisedDataset, BuildStreamedDataset)),
+        only_stage(workflow, (LoadDataset, OpenStream)),
+        only_stage(workflow, (InitSession,)),
+        only_stage(workflow, (BuildSupervisedDataset, BuildStreamedDataset)),
     )
     rows, heldout_rows = load.read(datasets)
     tokenizer = tokenizers.load(start.model)
@@ -94,14 +91,6 @@ def plan_supervised(
         scored_input_tokens=2 * input_tokens(heldout) if heldout else 0,
         longest=train.lengths.max if train.lengths else 0,
     )
-    config = SessionConfig(
-        model=start.model,
-        lora_rank=start.lora_rank,
-        lora_alpha=start.lora_alpha,
-        train_attn=start.train_attn,
-        train_mlp=start.train_mlp,
-        train_unembed=start.train_unembed,
-    )
     saved, kept = _checkpoints(workflow, steps=steps, tokens=tokens)
     return Plan(
         model=start.model,
@@ -111,12 +100,12 @@ def plan_supervised(
         heldout=heldout,
         batches_per_epoch=batches,
         steps=steps,
-        calls_per_step=_only(workflow, (ForwardBackward,)).calls,
+        calls_per_step=only_stage(workflow, (ForwardBackward,)).calls,
         tokens=tokens,
         trained_tokens=trained,
         checkpoints=saved,
         checkpoints_kept=kept,
-        estimate=training.estimate(config, workload),
+        estimate=training.estimate(start.config(), workload),
     )
 
 
@@ -145,17 +134,6 @@ def _times(condition: Condition, steps: int, tokens: int) -> int:
             return tokens // int(options["every"])
         case _:
             return 0
-
-
-def _only(workflow: Workflow, kinds: tuple[type[S], ...]) -> S:
-    found = [node for node in _nodes(workflow.body) if isinstance(node, kinds)]
-    if len(found) != 1:
-        names = " or ".join(kind.__name__ for kind in kinds)
-        raise UnsupportedError.of(
-            f"only a supervised workflow can be planned, and this one has {len(found)} {names} stages",
-            where=workflow.name,
-        )
-    return found[0]
 
 
 def _nodes(nodes: Iterable[Node]) -> Iterator[Node]:

@@ -115,7 +115,14 @@ class InitSession(Stage):
     train_unembed: bool = False
 
     async def execute(self, ctx: StageContext) -> None:
-        config = SessionConfig(
+        ctx.write(self.session, await started(ctx.port(TrainingClient), self.config(run_id=ctx.run.run_id)))
+        ctx.write(self.step, 0)
+        ctx.write(self.tokens, 0)
+        ctx.write(self.totals, Totals())
+
+    def config(self, **user_metadata: str) -> SessionConfig:
+        """What the session is made of."""
+        return SessionConfig(
             model=self.model,
             lora_rank=self.lora_rank,
             lora_alpha=self.lora_alpha,
@@ -123,12 +130,8 @@ class InitSession(Stage):
             train_attn=self.train_attn,
             train_mlp=self.train_mlp,
             train_unembed=self.train_unembed,
-            user_metadata={"run_id": ctx.run.run_id},
+            user_metadata=user_metadata,
         )
-        ctx.write(self.session, await started(ctx.port(TrainingClient), config))
-        ctx.write(self.step, 0)
-        ctx.write(self.tokens, 0)
-        ctx.write(self.totals, Totals())
 
     async def release(self, ctx: StageContext) -> None:
         if ctx.has(self.session):
