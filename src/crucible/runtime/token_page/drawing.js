@@ -81,7 +81,8 @@ function heading(row) {
   if (epoch) say("epoch", count(epoch));
   if (number !== null) say("row", count(number + 1));
   if (version !== null) say("policy", count(version));
-  const from = element("span", "origin", element("bdi", "", origin));
+  const short = origin.replace(/^.*[\\/](?=[^\\/]*$)/, ""); // the file's name; its whole path shows on hover
+  const from = element("span", "origin", element("bdi", "", short));
   from.title = origin;
   head.append(from);
   const stats = element("span", "stats");
