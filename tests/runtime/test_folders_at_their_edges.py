@@ -130,3 +130,12 @@ def test_a_damaged_journal_makes_every_checkpoint_one_that_may_be_needed(tmp_pat
     at = next(i for i, line in enumerate(lines) if b"step-000006" in line)
     journal.write_bytes(b"".join([*lines[:at], lines[at].replace(b"step-000006", b"step-000007"), *lines[at + 1 :]]))
     assert needed_by_journal(tmp_path / "run") is None
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "rows.jsonl/run"])
+def test_a_path_that_cannot_be_a_folder_is_one_sentence(
+    name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "rows.jsonl").write_text("{}\n")
+    assert main(["resume", str(tmp_path / name)]) == 2
+    assert capfd.readouterr().err.startswith("error: ")

@@ -156,6 +156,9 @@ def run_command(arguments: list[str]) -> int:
         _print_notes(errors, error)
         return 1
     except OSError as error:
+        if error.errno in _PATH:
+            errors.print(f"error: {error.filename}: {error.strerror}", style="red", highlight=False)
+            return 2
         if error.errno not in _DISK:
             return _crashed(error, errors)
         where = f" ({error.filename})" if error.filename else ""
@@ -168,6 +171,8 @@ def run_command(arguments: list[str]) -> int:
         return _crashed(error, errors)
 
 
+_PATH = (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.ELOOP)
+"""What the system answers to a path that cannot be what it is given for."""
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 """What a full, read-only or failing disk answers."""
 
