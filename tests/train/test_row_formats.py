@@ -119,3 +119,38 @@ def test_any_json_row_gives_well_formed_messages_or_a_row_error(name, row) -> No
         json.dumps(str(error))
     else:
         assert not check_messages(messages)
+
+
+def test_llamafactorys_parts_are_text_reasoning_and_calls() -> None:
+    parts = [
+        {"type": "reasoning", "value": "hm"},
+        {"type": "tool_call", "value": '{"name": "f", "arguments": {"a": 1}}'},
+    ]
+    row = {
+        "messages": [
+            {"role": "user", "content": [{"type": "text", "value": "q"}]},
+            {"role": "assistant", "content": parts},
+        ]
+    }
+    asked, called = row_to_messages(row, "messages")
+    assert asked == {"role": "user", "content": "q"}
+    assert (called["content"], called["thinking"]) == ("", "hm")
+    assert called["tool_calls"] == [{"type": "function", "function": {"name": "f", "arguments": {"a": 1}}}]
+
+
+def test_a_loss_weight_is_the_flag_of_customized_training() -> None:
+    row = {"messages": [{**ASKED[0], "loss_weight": 0.0}, {**ASKED[1], "loss_weight": 1.0}]}
+    assert [message["trainable"] for message in row_to_messages(row, "messages")] == [False, True]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "user", "content": "q", "loss_weight": 0.5},
+        {"role": "assistant", "content": [{"type": "tool_call", "value": "{oops"}]},
+        {"role": "user", "content": [{"type": "image", "value": "x"}]},
+    ],
+)
+def test_what_these_parts_cannot_say_is_refused(message) -> None:
+    with pytest.raises(RowError):
+        row_to_messages({"messages": [message]}, "messages")

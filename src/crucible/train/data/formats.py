@@ -101,7 +101,45 @@ def _conversation(value: object) -> list[Message]:
     """A list of message objects, as it is but for keys that hold null (columnar files fill those in)."""
     if not isinstance(value, list | tuple):
         raise RowError.of("the conversation is not a list of messages", given=shown(value))
-    return [cast("Message", _fields(item) or item) for item in cast("Sequence[object]", value)]
+    return [_message(item, index) for index, item in enumerate(cast("Sequence[object]", value))]
+
+
+def _message(item: object, index: int) -> Message:
+    """A message object as it is, but for LlamaFactory's own: parts of `{type, value}`, and a `loss_weight` of 0 or 1,
+    which is the flag of `train_on=customized`."""
+    fields = _fields(item)
+    weight = fields.pop("loss_weight", None)
+    if weight is not None:
+        if weight not in (0, 1):
+            fix = "Give 0 or 1, or rows of tokens and weights"
+            raise RowError.of(
+                "a loss_weight is neither 0 nor 1", where=f"messages[{index}]", given=shown(weight), fix=fix
+            )
+        fields["trainable"] = bool(weight)
+    parts: Any = fields.get("content")
+    if isinstance(parts, list) and parts and all(_is_valued(part) for part in cast("list[object]", parts)):
+        fields |= _valued(cast("list[dict[str, str]]", parts), where=f"messages[{index}]")
+    return cast("Message", fields or item)
+
+
+def _is_valued(part: object) -> bool:
+    if not isinstance(part, Mapping):
+        return False
+    fields = cast("Mapping[str, object]", part)
+    return fields.get("type") in ("text", "reasoning", "tool_call") and isinstance(fields.get("value"), str)
+
+
+def _valued(parts: list[dict[str, str]], *, where: str) -> dict[str, object]:
+    """The fields of a message whose content is parts of `{type, value}`."""
+    said = {
+        kind: [part["value"] for part in parts if part["type"] == kind] for kind in ("text", "reasoning", "tool_call")
+    }
+    calls = [call for text in said["tool_call"] for call in _calls(text, where=where)]
+    return {
+        "content": "".join(said["text"]),
+        **({"thinking": "".join(said["reasoning"])} if said["reasoning"] else {}),
+        **({"tool_calls": calls} if calls else {}),
+    }
 
 
 def _fields(item: object) -> dict[str, object]:
