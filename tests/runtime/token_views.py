@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from crucible.runtime.token_rows import Inspection, ViewRow
 from crucible.testing.fakes import FakeTokenizer
@@ -11,7 +12,7 @@ from crucible.train.token_texts import TokenReader
 TOKENIZER = FakeTokenizer()
 
 
-def view(text: str, *, trained: str = "", step: int | None = 1, row: int = 0, **more: object) -> ViewRow:
+def view(text: str, *, trained: str = "", step: int | None = 1, row: int = 0, **more: Any) -> ViewRow:
     """A row whose trained tokens are those of the last occurrence of `trained`, all at logprob -0.25."""
     ids = TOKENIZER.encode(text).ids
     start = len(TOKENIZER.encode(text[: text.rindex(trained)]).ids) if trained else len(ids)
@@ -29,13 +30,13 @@ def view(text: str, *, trained: str = "", step: int | None = 1, row: int = 0, **
         kept=len(ids),
         logprobs=logprobs,
     )
-    return replace(made, **more)  # pyright: ignore[reportArgumentType]
+    return replace(made, **more)
 
 
-def chat(question: str, answer: str, **more: object) -> ViewRow:
+def chat(question: str, answer: str, **more: Any) -> ViewRow:
     """A question and a trained answer."""
     text = f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n{answer}<|im_end|>"
-    return view(text, trained=f"{answer}<|im_end|>", **more)  # pyright: ignore[reportArgumentType]
+    return view(text, trained=f"{answer}<|im_end|>", **more)
 
 
 def spread(row: ViewRow, figures: Sequence[float]) -> list[float | None]:

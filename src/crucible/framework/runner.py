@@ -2,17 +2,17 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count, islice
-from typing import Any, cast
+from typing import Any
 
-from crucible.errors import WorkflowError
 from crucible.framework.conditions import Condition, holds
 from crucible.framework.entries import Completed, Entry, Failures, Request
+from crucible.framework.items import items_of
 from crucible.framework.journal import Journal
-from crucible.framework.nodes import Loop, Node, Parallel, Range, Stream, When, Workflow, blocks_of, path_of, stages_in
+from crucible.framework.nodes import Loop, Node, Parallel, Stream, When, Workflow, blocks_of, path_of, stages_in
 from crucible.framework.position import Cursor, Position, cursor_to, holds_name
 from crucible.framework.resuming import History, Resumed, restore
 from crucible.framework.run import Run
@@ -375,21 +375,7 @@ class Runner:
 
     def items(self, loop: Loop | Stream, path: str, scope: Scope, start: int) -> Iterable[object]:
         """What is left of the items from the number `start` on."""
-        if isinstance(loop.over, Range):
-            return range(start, loop.over.n)
-        items: Any = scope.state.get(loop.over.name)
-        if isinstance(items, Iterator | set | frozenset):
-            kind = type(cast("object", items)).__name__
-            what = f"the loop runs over a {kind}, which a continued run could not go through again in the same order"
-            fix = "Write a list, or something that can be iterated again"
-            raise WorkflowError.of(what, where=path, given=loop.over.name, fix=fix)
-        if start and isinstance(items, Sequence):
-            return map(cast("Sequence[object]", items).__getitem__, range(start, len(cast("Sequence[object]", items))))
-        try:
-            return islice(iter(items), start, None)
-        except TypeError as error:
-            what = f"the loop runs over a slot that holds a {type(items).__name__}"
-            raise WorkflowError.of(what, where=path, given=loop.over.name, fix="Write an iterable to it") from error
+        return items_of(loop, scope.state, path=path, start=start)
 
     def holds(self, condition: Condition, scope: Scope) -> bool:
         return holds(condition, read=lambda slot: scope.state.get(slot.name), iteration=scope.iteration)
