@@ -92,7 +92,7 @@ def sweep(run_dir: Path) -> None:
     checkpoints = run_dir / "checkpoints"
     kinds = [kind for kind in checkpoints.glob("*") if kind.is_dir() and not kind.is_symlink()]
     for place, form in (
-        (run_dir, _FILE_IN_THE_MAKING),
+        *((each, _FILE_IN_THE_MAKING) for each in (run_dir, run_dir / "tokens")),
         *((each, _FOLDER_IN_THE_MAKING) for each in (checkpoints, *kinds)),
     ):
         for left in place.glob(".*"):
@@ -101,8 +101,8 @@ def sweep(run_dir: Path) -> None:
             shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
-_FILE_IN_THE_MAKING = re.compile(r"\.[a-z_.]+\.\d+-\d+")
-"""`.summary.json.PID-THREAD`, as `write_atomically` names it."""
+_FILE_IN_THE_MAKING = re.compile(r"\.[a-z_]+(-\d+)?\.[a-z]+\.\d+-\d+")
+"""`.summary.json.PID-THREAD` and `.step-00000004.json.PID-THREAD`, as `write_atomically` names them."""
 _FOLDER_IN_THE_MAKING = re.compile(r"\..+\.[^.]{8}|\.(saving|deleting)-.+|\..+\.\d+-\d+")
 """`.step-000004.RANDOM`, as checkpoints are named until they are whole."""
 
