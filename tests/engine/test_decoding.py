@@ -20,10 +20,11 @@ from crucible.adapters.assets import resolve_model
 from crucible.adapters.tokenizer import HfTokenizer
 from crucible.engine import decoding
 from crucible.engine.decoding import decode, score
-from crucible.ports.sampling_client import SamplingParams
+from crucible.ports.sampling_client import Provenance, SamplingParams
 from crucible.testing.fakes import FakeTokenizer
 
 TOKENIZER = FakeTokenizer()
+BASE = Provenance(base_model="tiny", digest="", policy_version=0, temperature=1.0)
 SIZES = {
     "vocab_size": 272,  # 13 more than the tokenizer has
     "hidden_size": 32,
@@ -71,7 +72,9 @@ def test_greedy_decoding_and_its_logprobs_are_those_of_plain_forwards(
 ) -> None:
     monkeypatch.setattr(decoding, "_CHUNK", chunk)
     params = SamplingParams(max_tokens=20, temperature=0, stop=[])
-    response = decode(model, PROMPT, params=params, num_samples=1, tokenizer=TOKENIZER, prompt_logprobs=True)
+    response = decode(
+        model, PROMPT, params=params, num_samples=1, provenance=BASE, tokenizer=TOKENIZER, prompt_logprobs=True
+    )
     sequence, ids = response.sequences[0], list(PROMPT)
     for token, logprob in zip(sequence.tokens, sequence.logprobs, strict=True):
         expected = plain_logprobs(model, ids)[-1]
@@ -85,7 +88,7 @@ def test_greedy_decoding_and_its_logprobs_are_those_of_plain_forwards(
 
 def test_a_score_is_the_logprob_that_sampling_reported(model: PreTrainedModel) -> None:
     params = SamplingParams(max_tokens=20, seed=1, stop=[])
-    sequence = decode(model, PROMPT, params=params, num_samples=1, tokenizer=TOKENIZER).sequences[0]
+    sequence = decode(model, PROMPT, params=params, num_samples=1, provenance=BASE, tokenizer=TOKENIZER).sequences[0]
     scores = score(model, [*PROMPT, *sequence.tokens])
     assert scores[0] is None
     assert scores[len(PROMPT) :] == pytest.approx(sequence.logprobs, abs=1e-4)
@@ -93,33 +96,43 @@ def test_a_score_is_the_logprob_that_sampling_reported(model: PreTrainedModel) -
 
 def test_a_completion_depends_on_prompt_weights_and_seed_alone(model: PreTrainedModel) -> None:
     params = SamplingParams(max_tokens=8, seed=7, stop=[])
-    group = decode(model, PROMPT, params=params, num_samples=4, tokenizer=TOKENIZER, prompt_logprobs=True).sequences
-    assert decode(model, PROMPT, params=params, num_samples=4, tokenizer=TOKENIZER).sequences == group
-    assert decode(model, PROMPT, params=params, num_samples=1, tokenizer=TOKENIZER).sequences == group[:1]
+    group = decode(
+        model, PROMPT, params=params, num_samples=4, provenance=BASE, tokenizer=TOKENIZER, prompt_logprobs=True
+    ).sequences
+    assert decode(model, PROMPT, params=params, num_samples=4, provenance=BASE, tokenizer=TOKENIZER).sequences == group
+    assert (
+        decode(model, PROMPT, params=params, num_samples=1, provenance=BASE, tokenizer=TOKENIZER).sequences == group[:1]
+    )
     assert len({sequence.tokens for sequence in group}) == 4
-    other = decode(model, PROMPT, params=dataclasses.replace(params, seed=8), num_samples=1, tokenizer=TOKENIZER)
+    other = decode(
+        model, PROMPT, params=dataclasses.replace(params, seed=8), num_samples=1, provenance=BASE, tokenizer=TOKENIZER
+    )
     assert other.sequences[0] != group[0]
 
 
 def test_without_a_seed_every_call_is_fresh(model: PreTrainedModel) -> None:
     params = SamplingParams(max_tokens=8, stop=[])
-    calls = [decode(model, PROMPT, params=params, num_samples=1, tokenizer=TOKENIZER) for _ in range(2)]
+    calls = [
+        decode(model, PROMPT, params=params, num_samples=1, provenance=BASE, tokenizer=TOKENIZER) for _ in range(2)
+    ]
     assert calls[0] != calls[1]
 
 
 def test_a_completion_ends_at_its_stop_which_it_includes(model: PreTrainedModel) -> None:
     params = SamplingParams(max_tokens=30, seed=3, stop=[])
-    whole = decode(model, PROMPT, params=params, num_samples=1, tokenizer=TOKENIZER).sequences[0]
+    whole = decode(model, PROMPT, params=params, num_samples=1, provenance=BASE, tokenizer=TOKENIZER).sequences[0]
     assert (len(whole.tokens), whole.stop_reason) == (30, "length")
     rule = dataclasses.replace(params, stop=[whole.tokens[4]])
-    cut = decode(model, PROMPT, params=rule, num_samples=1, tokenizer=TOKENIZER).sequences[0]
+    cut = decode(model, PROMPT, params=rule, num_samples=1, provenance=BASE, tokenizer=TOKENIZER).sequences[0]
     end = whole.tokens.index(whole.tokens[4]) + 1
     assert (cut.tokens, cut.logprobs, cut.stop_reason) == (whole.tokens[:end], whole.logprobs[:end], "stop")
 
 
 def test_a_prompt_of_one_token_is_enough(model: PreTrainedModel) -> None:
     params = SamplingParams(max_tokens=1)
-    response = decode(model, [65], params=params, num_samples=1, tokenizer=TOKENIZER, prompt_logprobs=True)
+    response = decode(
+        model, [65], params=params, num_samples=1, provenance=BASE, tokenizer=TOKENIZER, prompt_logprobs=True
+    )
     assert response.prompt_logprobs == (None,)
     assert score(model, [65]) == (None,)
 
@@ -139,7 +152,7 @@ def test_what_cannot_be_sampled_is_refused(
     model: PreTrainedModel, ids: list[int], params: dict[str, object], said: str
 ) -> None:
     with pytest.raises(ValueError, match=said):
-        decode(model, ids, params=SamplingParams(**params), num_samples=1, tokenizer=TOKENIZER)
+        decode(model, ids, params=SamplingParams(**params), num_samples=1, provenance=BASE, tokenizer=TOKENIZER)
 
 
 def test_too_long_a_text_cannot_be_scored(model: PreTrainedModel) -> None:
@@ -156,6 +169,7 @@ def test_sampling_can_be_cancelled_between_tokens(model: PreTrainedModel) -> Non
             PROMPT,
             params=SamplingParams(max_tokens=50, stop=[]),
             num_samples=1,
+            provenance=BASE,
             tokenizer=TOKENIZER,
             should_stop=lambda: next(answers),
         )
@@ -169,6 +183,6 @@ def test_the_packaged_model_knows_the_capital_of_france() -> None:
     question = [{"role": "user", "content": "What is the capital of France?"}]
     ids = tokenizer.encode(tokenizer.apply_chat_template(question, add_generation_prompt=True)).ids
     params = SamplingParams(max_tokens=16, temperature=0)
-    sequence = decode(model, ids, params=params, num_samples=1, tokenizer=tokenizer).sequences[0]
+    sequence = decode(model, ids, params=params, num_samples=1, provenance=BASE, tokenizer=tokenizer).sequences[0]
     assert tokenizer.decode(sequence.tokens) == "The capital of France is Paris.<|im_end|>"
     assert score(model, [*ids, *sequence.tokens])[len(ids) :] == pytest.approx(sequence.logprobs, abs=1e-4)

@@ -16,7 +16,7 @@ def facts(folder: Path, **config: object) -> ModelFacts | None:
 
 
 def test_family_and_sizes_are_read(tiny_model: Path) -> None:
-    assert model_facts(tiny_model) == ModelFacts(model_type="llama", hidden_size=32, vocab_size=264)
+    assert model_facts(tiny_model) == ModelFacts(model_type="llama", hidden_size=32, vocab_size=264, context_length=512)
 
 
 def test_a_model_of_several_kinds_of_input_is_described_by_its_language_model(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_restored_state_continues_to_the_bit(loaded: LoadedModel) -> None:
     session, fresh = session_on(loaded), session_on(loaded, seed=5)
     session.accumulate(drawn(session, 0))
     session.step(AdamParams())
-    fresh.restore(adapter_tensors(session.adapter), session.optimizer_tensors())
+    fresh.restore(adapter_tensors(session.adapter), session.optimizer_tensors(), policy_version=session.policy_version)
     for each in (session, fresh):
         each.accumulate(drawn(each, 1))
         each.step(AdamParams(learning_rate=1e-3))
@@ -125,7 +125,7 @@ def test_restoring_drops_gradients_and_without_moments_starts_them_afresh(loaded
     session.accumulate(drawn(session, 0))
     session.step(AdamParams())
     session.accumulate(drawn(session, 1))
-    session.restore(adapter_tensors(other.adapter), None)
+    session.restore(adapter_tensors(other.adapter), None, policy_version=0)
     assert session.step(AdamParams()) == 0.0
     other.step(AdamParams())
     assert same(snapshot(session), snapshot(other))
@@ -140,10 +140,10 @@ def test_state_of_another_layout_is_refused_and_changes_nothing(loaded: LoadedMo
     adapter = {name: tensor + 1 for name, tensor in adapter_tensors(session.adapter).items() if missing not in name}
     optimizer = {name: tensor for name, tensor in session.optimizer_tensors().items() if missing not in name}
     with pytest.raises(CheckpointError, match="absent"):
-        session.restore(adapter, optimizer)
+        session.restore(adapter, optimizer, policy_version=0)
     assert same(snapshot(session), before)
 
 
 def test_an_adapter_of_another_rank_is_refused_with_both_shapes(loaded: LoadedModel) -> None:
     with pytest.raises(CheckpointError, match=r"\(4, 48\) in it, \(2, 48\) in the session"):
-        session_on(loaded).restore(adapter_tensors(session_on(loaded, lora_rank=4).adapter), None)
+        session_on(loaded).restore(adapter_tensors(session_on(loaded, lora_rank=4).adapter), None, policy_version=0)

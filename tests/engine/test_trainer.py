@@ -268,7 +268,7 @@ def test_a_checkpoint_says_what_it_belongs_to_and_what_computed_it(client: Clien
             (folder / "adapter.safetensors").read_bytes()[:-1] + b"\x01"
         ),
         lambda folder: (folder / "checkpoint.json").write_text(
-            (folder / "checkpoint.json").read_text().replace('"format_version": 1', '"format_version": 2')
+            (folder / "checkpoint.json").read_text().replace('"format_version": 2', '"format_version": 3')
         ),
     ],
 )

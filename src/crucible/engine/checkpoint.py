@@ -26,7 +26,7 @@ from crucible.errors import CheckpointError, ForeignCheckpointError
 from crucible.ports.training_client import SessionConfig
 
 ADAPTER, OPTIMIZER, MANIFEST = "adapter.safetensors", "optimizer.safetensors", "checkpoint.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 Kind: TypeAlias = Literal["weights", "sampler_weights"]
 """What a checkpoint was saved for; also the folder that it lies in."""
@@ -42,6 +42,7 @@ class SavedAdapter:
     base_model: the reference that the session was started with; fingerprint: of that model's weights.
     lora: rank, alpha, seed and which layers, by the names of `SessionConfig`.
     optimizer: None where the checkpoint has no optimizer state or it was not asked for.
+    digest, policy_version: as in `SavedWeights`.
     """
 
     base_model: str
@@ -49,6 +50,8 @@ class SavedAdapter:
     lora: Mapping[str, Any]
     adapter: Mapping[str, Tensor]
     optimizer: Mapping[str, Tensor] | None
+    digest: str
+    policy_version: int
 
 
 def save(
@@ -60,6 +63,7 @@ def save(
     device: str,
     adapter: Mapping[str, Tensor],
     optimizer: Mapping[str, Tensor] | None,
+    policy_version: int,
     overwrite: bool = False,
 ) -> str:
     """Write a checkpoint at `folder`; returns its digest.
@@ -81,6 +85,7 @@ def save(
                 "base_model": config.model,
                 "base_model_fingerprint": fingerprint,
                 "lora": {name: value for name, value in asdict(config).items() if name in _LORA_FIELDS},
+                "policy_version": policy_version,
                 "user_metadata": dict(config.user_metadata),
                 "dtype": dtype,
                 "device": device,
@@ -116,7 +121,8 @@ def read(folder: Path, *, optimizer: bool, digest: str = "") -> SavedAdapter:
             state asked for.
     """
     try:
-        if digest and _sha256(folder / MANIFEST) != digest:
+        found = _sha256(folder / MANIFEST)
+        if digest and found != digest:
             raise CheckpointError.of(
                 "the checkpoint is not the one that was saved: its digest is another", where=str(folder)
             )
@@ -135,6 +141,8 @@ def read(folder: Path, *, optimizer: bool, digest: str = "") -> SavedAdapter:
             lora={name: described["lora"][name] for name in _LORA_FIELDS},
             adapter=load_file(folder / ADAPTER),
             optimizer=load_file(folder / OPTIMIZER) if optimizer else None,
+            digest=found,
+            policy_version=described["policy_version"],
         )
     except FileNotFoundError as error:
         missing = Path(error.filename).name if error.filename else ""

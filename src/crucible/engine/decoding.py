@@ -18,7 +18,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from crucible.engine.decoding_draw import check_params, draw, generator
 from crucible.engine.decoding_stops import StopRule, StopWatch
-from crucible.ports.sampling_client import SampledSequence, SampleResponse, SamplingParams
+from crucible.ports.sampling_client import Provenance, SampledSequence, SampleResponse, SamplingParams
 from crucible.ports.tokenizer import Tokenizer
 
 _CHUNK = 256
@@ -31,6 +31,7 @@ def decode(
     model: PreTrainedModel,
     prompt_ids: Sequence[int],
     *,
+    provenance: Provenance,
     params: SamplingParams,
     num_samples: int,
     tokenizer: Tokenizer,
@@ -75,7 +76,11 @@ def decode(
                 known=tokenizer.vocab_size,
             )
         )
-    return SampleResponse(sequences=tuple(sequences), prompt_logprobs=(None, *scores) if prompt_logprobs else None)
+    return SampleResponse(
+        sequences=tuple(sequences),
+        provenance=provenance,
+        prompt_logprobs=(None, *scores) if prompt_logprobs else None,
+    )
 
 
 def _complete(

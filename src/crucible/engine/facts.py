@@ -28,4 +28,10 @@ def model_facts(folder: Path) -> ModelFacts | None:
     hidden, vocabulary = sizes.get("hidden_size", sizes.get("n_embd")), sizes.get("vocab_size")
     if not isinstance(hidden, int) or not isinstance(vocabulary, int):
         return None
-    return ModelFacts(model_type=str(config.get("model_type", "")), hidden_size=hidden, vocab_size=vocabulary)
+    context = sizes.get("max_position_embeddings")
+    return ModelFacts(
+        model_type=str(config.get("model_type", "")),
+        hidden_size=hidden,
+        vocab_size=vocabulary,
+        context_length=context if isinstance(context, int) else None,
+    )

@@ -15,8 +15,9 @@ from crucible.engine.decoding import decode, score
 from crucible.engine.lora import LoraAdapter, fill_adapter
 from crucible.engine.model import LoadedModel, adapter_for
 from crucible.engine.shelf import ModelShelf
+from crucible.errors import UnsupportedError
 from crucible.ports.datum import ModelInput
-from crucible.ports.sampling_client import SampleResponse, SamplingParams, SamplingSession
+from crucible.ports.sampling_client import SampleReport, SampleResponse, SamplingParams, SamplingSession
 from crucible.ports.tokenizer import Tokenizer
 from crucible.ports.training_client import SessionConfig
 
@@ -25,6 +26,7 @@ from crucible.ports.training_client import SessionConfig
 class _OpenWeights:
     """A sampling session's weights: a base model, and an adapter that nothing else holds."""
 
+    session: SamplingSession
     loaded: LoadedModel
     adapter: LoraAdapter | None
 
@@ -45,15 +47,22 @@ class Sampler:
         if model_path is None:
             if base_model is None:
                 raise ValueError("give base_model, model_path, or both")
-            weights = _OpenWeights(loaded=self._shelf.get(base_model), adapter=None)
-            return self._keep(weights, base_model, None)
+            loaded = self._shelf.get(base_model)
+            return self._keep(SamplingSession(session_id=self._new_id(), base_model=base_model), loaded, None)
         saved = checkpoint.read(Path(model_path), optimizer=False)
         reference = saved.base_model if base_model is None else base_model
         loaded = self._shelf.get(reference)
         checkpoint.require_model(saved, loaded.fingerprint, given=reference)
         adapter = adapter_for(loaded, SessionConfig(model=reference, **saved.lora))
         fill_adapter(adapter, saved.adapter)
-        return self._keep(_OpenWeights(loaded=loaded, adapter=adapter), reference, model_path)
+        session = SamplingSession(
+            session_id=self._new_id(),
+            base_model=reference,
+            model_path=model_path,
+            digest=saved.digest,
+            policy_version=saved.policy_version,
+        )
+        return self._keep(session, loaded, adapter)
 
     def sample(
         self,
@@ -64,13 +73,17 @@ class Sampler:
         num_samples: int,
         tokenizer: Tokenizer,
         prompt_logprobs: bool,
+        report: SampleReport | None = None,
     ) -> SampleResponse:
         """See `SamplingClient.sample`."""
+        if report is not None:
+            raise UnsupportedError.of("this engine gives no such report", given=repr(report))
         weights = self._weights(handle)
         with weights.loaded.active.use(weights.adapter):
             return decode(
                 weights.loaded.model,
                 prompt.to_ints(),
+                provenance=weights.session.provenance(params),
                 params=params,
                 num_samples=num_samples,
                 tokenizer=tokenizer,
@@ -88,10 +101,12 @@ class Sampler:
         """See `SamplingClient.close_session`."""
         self._sessions.pop(handle.session_id, None)
 
-    def _keep(self, weights: _OpenWeights, base_model: str, model_path: str | None) -> SamplingSession:
-        session_id = f"sample-{next(self._numbers)}"
-        self._sessions[session_id] = weights
-        return SamplingSession(session_id=session_id, base_model=base_model, model_path=model_path)
+    def _new_id(self) -> str:
+        return f"sample-{next(self._numbers)}"
+
+    def _keep(self, session: SamplingSession, loaded: LoadedModel, adapter: LoraAdapter | None) -> SamplingSession:
+        self._sessions[session.session_id] = _OpenWeights(session=session, loaded=loaded, adapter=adapter)
+        return session
 
     def _weights(self, handle: SamplingSession) -> _OpenWeights:
         if handle.session_id not in self._sessions:

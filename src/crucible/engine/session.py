@@ -17,10 +17,14 @@ _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class LoraSession:
-    """One adapter in training. Every method changes all of it or nothing."""
+    """One adapter in training. Every method changes all of it or nothing.
+
+    policy_version: optimizer steps that the adapter has taken, those before it was loaded included.
+    """
 
     def __init__(self, config: SessionConfig, loaded: LoadedModel, adapter: LoraAdapter) -> None:
         self.config, self.loaded, self.adapter = config, loaded, adapter
+        self.policy_version = 0
         self._optimizer = _new_optimizer(adapter)
 
     def accumulate(self, gradients: Sequence[Tensor]) -> None:
@@ -54,6 +58,7 @@ class LoraSession:
         group["eps"], group["weight_decay"] = params.eps, params.weight_decay
         self._optimizer.step()
         self._optimizer.zero_grad()
+        self.policy_version += 1
         return float(norm)
 
     def optimizer_tensors(self) -> dict[str, Tensor]:
@@ -65,7 +70,9 @@ class LoraSession:
                 tensors["step" if key == "step" else f"{name}.{key}"] = value.detach()
         return tensors
 
-    def restore(self, adapter: Mapping[str, Tensor], optimizer: Mapping[str, Tensor] | None) -> None:
+    def restore(
+        self, adapter: Mapping[str, Tensor], optimizer: Mapping[str, Tensor] | None, *, policy_version: int
+    ) -> None:
         """Take over saved tensors, and AdamW's state (None: a fresh one). Accumulated gradients are dropped.
 
         Raises:
@@ -82,7 +89,7 @@ class LoraSession:
                 fresh.state[parameter] = {key: value.to(parameter.device, copy=True) for key, value in saved.items()}
         fill_adapter(self.adapter, adapter)
         fresh.zero_grad()
-        self._optimizer = fresh
+        self._optimizer, self.policy_version = fresh, policy_version
 
 
 def _new_optimizer(adapter: LoraAdapter) -> torch.optim.AdamW:

@@ -138,7 +138,7 @@ class Trainer:
                 given=name,
                 fix="Save after optim_step",
             )
-        folder = self._options.checkpoint_dir / kind / name
+        folder, version = self._options.checkpoint_dir / kind / name, session.policy_version
         self._writer.wait()  # before the copy: two would cost memory
         adapter = _copied(adapter_tensors(session.adapter))
         moments = _copied(session.optimizer_tensors()) if optimizer else None
@@ -152,9 +152,10 @@ class Trainer:
                 device=str(session.loaded.device),
                 adapter=adapter,
                 optimizer=moments,
+                policy_version=version,
                 overwrite=overwrite,
             )
-            return SavedWeights(path=str(folder), kind=kind, digest=digest)
+            return SavedWeights(path=str(folder), kind=kind, digest=digest, policy_version=version)
 
         return self._writer.submit(write)
 
@@ -173,7 +174,7 @@ class Trainer:
             raise CheckpointError.of(
                 f"the checkpoint's lora_alpha is {saved.lora['lora_alpha']}, the session's {session.config.lora_alpha}"
             )
-        session.restore(saved.adapter, saved.optimizer)
+        session.restore(saved.adapter, saved.optimizer, policy_version=saved.policy_version)
 
     def close_session(self, handle: TrainingSession) -> None:
         """See `TrainingClient.close_session`."""

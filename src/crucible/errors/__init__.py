@@ -19,6 +19,7 @@ from crucible.errors.user import ModelError as ModelError
 from crucible.errors.user import RendererError as RendererError
 from crucible.errors.user import ResumeError as ResumeError
 from crucible.errors.user import SpecError as SpecError
+from crucible.errors.user import StaleWeightsError as StaleWeightsError
 from crucible.errors.user import UndeclaredSlotError as UndeclaredSlotError
 from crucible.errors.user import UnsupportedError as UnsupportedError
 from crucible.errors.user import UserError as UserError
@@ -38,6 +39,7 @@ __all__ = [
     "RendererError",
     "ResumeError",
     "SpecError",
+    "StaleWeightsError",
     "UndeclaredSlotError",
     "UnsupportedError",
     "UserError",

@@ -61,6 +61,10 @@ class ForeignCheckpointError(CheckpointError):
     """A checkpoint is whole, but of another base model than the session's, or of other weights of it."""
 
 
+class StaleWeightsError(UserError):
+    """Tokens of one policy were asked for, and another policy, or the base model, drew them."""
+
+
 class ResumeError(UserError):
     """A run cannot be continued as asked: its config, its data, its machine or its folder is not what it was."""
 

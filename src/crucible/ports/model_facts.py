@@ -9,8 +9,10 @@ class ModelFacts:
 
     model_type: the architecture's family as its configuration names it (`llama`, `qwen3`).
     hidden_size: width of its residual stream. vocab_size: rows of its embedding: every token id is below it.
+    context_length: most positions, where its configuration states it.
     """
 
     model_type: str
     hidden_size: int
     vocab_size: int
+    context_length: int | None = None

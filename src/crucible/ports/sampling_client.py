@@ -5,12 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias
 
-from crucible.ports.datum import ModelInput
+from crucible.errors import StaleWeightsError
+from crucible.ports.datum import ModelInput, TensorData
 from crucible.ports.future import Future
 from crucible.ports.port import Port
 from crucible.ports.tokenizer import Tokenizer
+from crucible.ports.training_client import SavedWeights
 
 StopReason: TypeAlias = Literal["stop", "length"]
+TopLogprobs: TypeAlias = tuple[tuple[int, float], ...]
+"""(token id, logprob) of the likeliest tokens at one position, the likeliest first, equals by id."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,35 +35,104 @@ class SamplingParams:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SampleReport:
+    """What a request reports beside its completions, by Tinker's names. L: tokens of the prompt.
+
+    topk_prompt_logprobs: so many of the likeliest tokens at each prompt position; 0: none.
+    topk_sample_logprobs: the same at each sampled position.
+    target_prompt_logprobs: (L - 1, K) int64 ids to score: row i at prompt position i + 1; -1 asks for nothing.
+    prompt_alt_tokens_k: draw so many tokens, independently and at the request's temperature, from the model's own
+        distribution at each prompt position after the first.
+    prompt_logprobs_last_n: prompt logprobs and their top-k of the last n tokens alone (1 to L - 1); None: of all.
+    """
+
+    topk_prompt_logprobs: int = 0
+    topk_sample_logprobs: int = 0
+    target_prompt_logprobs: TensorData | None = None
+    prompt_alt_tokens_k: int = 0
+    prompt_logprobs_last_n: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class SampledSequence:
     """One completion. The stop token, or the tokens that complete a stop string, are included.
 
     logprobs: of each token under the model's own distribution (temperature 1, no top-k or top-p), natural log.
+    topk_logprobs: when asked for, the likeliest tokens at each position under the same distribution.
     """
 
     tokens: tuple[int, ...]
     logprobs: tuple[float, ...]
     stop_reason: StopReason
+    topk_logprobs: tuple[TopLogprobs, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Which weights drew a response's tokens, and how.
+
+    digest: of the adapter, that of its `SavedWeights`; "" for the base model itself.
+    policy_version: optimizer steps that the adapter had taken; 0 for the base model.
+    """
+
+    base_model: str
+    digest: str
+    policy_version: int
+    temperature: float
+
+    def require(self, policy: SavedWeights) -> None:
+        """Raise StaleWeightsError unless `policy` drew the tokens."""
+        if (self.digest, self.policy_version) == (policy.digest, policy.policy_version):
+            return
+        drawn = f"policy version {self.policy_version} ({self.digest[:12]})" if self.digest else "the base model"
+        raise StaleWeightsError.of(
+            f"on-policy tokens were asked for, of policy version {policy.policy_version} ({policy.digest[:12]})",
+            where=policy.path,
+            given=drawn,
+            fix="Open a sampling session on the weights just saved, and sample from that",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleResponse:
-    """The completions of one prompt.
+    """The completions of one prompt of L tokens.
 
-    prompt_logprobs: when asked for, one per prompt token, the first None.
+    prompt_logprobs: when asked for, one per prompt token, the first None (and those before the last n).
+    topk_prompt_logprobs: when asked for, one entry per prompt token, None where not scored.
+    target_prompt_logprobs: when asked for, (L - 1, K) float32, 0 where the request had -1.
+    prompt_alt_tokens, prompt_alt_logprobs: when asked for, (L - 1, k) int64 and float32.
     """
 
     sequences: tuple[SampledSequence, ...]
+    provenance: Provenance
     prompt_logprobs: tuple[float | None, ...] | None = None
+    topk_prompt_logprobs: tuple[TopLogprobs | None, ...] | None = None
+    target_prompt_logprobs: TensorData | None = None
+    prompt_alt_tokens: TensorData | None = None
+    prompt_alt_logprobs: TensorData | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingSession:
-    """A handle on fixed weights. `model_path` is None for the base model itself."""
+    """A handle on fixed weights. `model_path` is None for the base model itself.
+
+    digest, policy_version: as in `Provenance`.
+    """
 
     session_id: str
     base_model: str
     model_path: str | None = None
+    digest: str = ""
+    policy_version: int = 0
+
+    def provenance(self, params: SamplingParams) -> Provenance:
+        """What a response of this session says of its tokens."""
+        return Provenance(
+            base_model=self.base_model,
+            digest=self.digest,
+            policy_version=self.policy_version,
+            temperature=params.temperature,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,12 +140,14 @@ class SamplingCapabilities:
     """What a backend can do.
 
     computes: False for a fake whose tokens follow no model.
-    exact: a completion is a function of prompt, weights and seed.
+    exact: a completion is a function of prompt, weights and seed, bit for bit, whatever is sampled beside it.
+    report: gives what `SampleReport` asks for.
     """
 
     computes: bool = True
     exact: bool = True
     prompt_logprobs: bool = True
+    report: bool = True
 
 
 class SamplingClient(Port):
@@ -106,12 +181,16 @@ class SamplingClient(Port):
         num_samples: int = 1,
         params: SamplingParams,
         prompt_logprobs: bool = False,
+        report: SampleReport | None = None,
     ) -> Future[SampleResponse]:
         """Draw `num_samples` completions; sample i uses a seed derived from `params.seed` and i.
+
+        Requests are independent: none waits for another's end, and they may end in any order.
 
         Raises (through the future):
             ValueError: if the prompt is empty, a parameter is out of range, or prompt plus max_tokens
                 exceeds the model's context.
+            UnsupportedError: if `report` asks for what `capabilities()` lacks.
         """
 
     @abstractmethod

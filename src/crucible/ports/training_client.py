@@ -85,8 +85,8 @@ class AdamParams:
 class ForwardBackwardOutput:
     """What forward and forward_backward return.
 
-    loss_fn_outputs: one mapping per datum, in order: `logprobs` (N,) float32, natural log of the target
-        token's probability; `elementwise_loss` (N,) float32.
+    loss_fn_outputs: one mapping per datum, in order: `logprobs`, of target_tokens' shape, float32, natural log of
+        the target token's probability; `elementwise_loss`, the same shape, float32.
     metrics: keys are `name:reduction`; `loss:sum` always there.
     """
 
@@ -106,12 +106,15 @@ class OptimStepOutput:
 class SavedWeights:
     """A saved checkpoint: `path` loads it again on the same backend (a folder, or a `tinker://` path).
 
-    digest: of all that was saved, as the backend counts it; "" where it has none.
+    digest: of all that was saved, as the backend counts it; "" where it has none. (Of a sampler's weights it is
+    never empty: a backend that counts none gives what names the content, such as a path never used twice.)
+    policy_version: optimizer steps that the adapter had taken.
     """
 
     path: str
     kind: Literal["weights", "sampler_weights"]
     digest: str = ""
+    policy_version: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +124,7 @@ class TrainingCapabilities:
     losses: names that `loss_fn` takes.
     computes: False for a fake whose numbers follow no model (then no learning is expected of it).
     exact: the same calls give the same bytes (same machine, versions, threads and dtype).
+    topk_targets: cross_entropy and importance_sampling take K targets per position (tensors of (N, K)).
     """
 
     losses: frozenset[str]
@@ -129,6 +133,7 @@ class TrainingCapabilities:
     custom_loss: bool = True
     images: bool = False
     train_unembed: bool = True
+    topk_targets: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,8 +235,16 @@ class TrainingClient(Port):
     ) -> Future[ForwardBackwardOutput]:
         """Score, and add the loss's gradient to what the session has accumulated.
 
-        cross_entropy: loss = sum over positions of `-logprob * weight`; weights may be any float,
-        negative ones included; a missing `weights` means 1 everywhere.
+        With l the target's logprob, q = `logprobs` (the sampler's), A = `advantages`, r = exp(l - q):
+        cross_entropy: `-l * weight`; weights may be any float, negative ones included; a missing `weights` means
+            1 everywhere. With `target_tokens` and `weights` of (N, K), summed over the K targets of a position.
+        importance_sampling: `-r * A`; (N, K) too.
+        ppo: `-min(r * A, clip(r, low, high) * A)`, with clip_low_threshold 0.8 and clip_high_threshold 1.2.
+        cispo: `-sg(clip(r, low, high)) * l * A`, with clip_low_threshold 0.0 and clip_high_threshold 4.0.
+        dro: `-(l * A - beta / 2 * (l - q)^2)`, with beta 0.05.
+        gspo: ppo with r replaced by s = exp(mean of l - q over the sequence, where `sequence_ratio_mask` is not
+            0), as a value; its derivative by l is s at each position (Zheng et al., arXiv:2507.18071).
+        Source of formulas and defaults: the Tinker losses page. All are summed; sg is "no gradient".
 
         Raises (through the future):
             UnsupportedError: if the loss, or a key of its config, is not one of `capabilities()`.

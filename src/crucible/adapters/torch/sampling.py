@@ -7,6 +7,7 @@ from crucible.engine.engine import Engine
 from crucible.ports.datum import ModelInput
 from crucible.ports.future import Future
 from crucible.ports.sampling_client import (
+    SampleReport,
     SampleResponse,
     SamplingCapabilities,
     SamplingClient,
@@ -46,6 +47,7 @@ class TorchSamplingClient(SamplingClient):
         num_samples: int = 1,
         params: SamplingParams,
         prompt_logprobs: bool = False,
+        report: SampleReport | None = None,
     ) -> Future[SampleResponse]:
         return self._engine.submit(
             lambda room: room.sampler.sample(
@@ -55,6 +57,7 @@ class TorchSamplingClient(SamplingClient):
                 num_samples=num_samples,
                 tokenizer=self._tokenizers.load(session.base_model),
                 prompt_logprobs=prompt_logprobs,
+                report=report,
             )
         )
 

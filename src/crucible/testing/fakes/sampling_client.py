@@ -9,11 +9,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from crucible.errors import CheckpointError, ModelError, PortError
+from crucible.errors import CheckpointError, ModelError, PortError, UnsupportedError
 from crucible.ports.datum import ModelInput
 from crucible.ports.future import Future
 from crucible.ports.sampling_client import (
     SampledSequence,
+    SampleReport,
     SampleResponse,
     SamplingCapabilities,
     SamplingClient,
@@ -60,7 +61,7 @@ class FakeSamplingClient(SamplingClient):
         self._fresh_seeds = itertools.count(1 << 62)  # far from seeds that people choose
 
     def capabilities(self) -> SamplingCapabilities:
-        return SamplingCapabilities(computes=False)
+        return SamplingCapabilities(computes=False, report=False)
 
     def start_session(self, *, base_model: str | None = None, model_path: str | None = None) -> Future[SamplingSession]:
         return self._queue.submit(lambda: self._start(base_model, model_path))
@@ -76,14 +77,18 @@ class FakeSamplingClient(SamplingClient):
         num_samples: int = 1,
         params: SamplingParams,
         prompt_logprobs: bool = False,
+        report: SampleReport | None = None,
     ) -> Future[SampleResponse]:
         def call() -> SampleResponse:
+            if report is not None:
+                raise UnsupportedError.of("the noop backend gives no such report", given=repr(report))
             weights = self._weights(session)
             tokens = self._prompt(prompt)
             _check_params(params, num_samples=num_samples, prompt_length=len(tokens))
             seed = params.seed if params.seed is not None else next(self._fresh_seeds)
             return SampleResponse(
                 sequences=tuple(self._draw(weights, tokens, params, seed, index) for index in range(num_samples)),
+                provenance=session.provenance(params),
                 prompt_logprobs=_prompt_logprobs(weights, tokens) if prompt_logprobs else None,
             )
 
@@ -114,7 +119,11 @@ class FakeSamplingClient(SamplingClient):
                 raise ModelError.of("there is no model without a name", given=repr(base_model))
             weights = FakeWeights(model=base_model, lora_rank=0)
         session = SamplingSession(
-            session_id=f"fake-{next(self._numbers)}", base_model=weights.model, model_path=model_path
+            session_id=f"fake-{next(self._numbers)}",
+            base_model=weights.model,
+            model_path=model_path,
+            digest=weights.digest if model_path else "",
+            policy_version=weights.policy_version,
         )
         self._sessions[session.session_id] = weights
         return session

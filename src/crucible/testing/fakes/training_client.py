@@ -63,7 +63,7 @@ class FakeTrainingClient(TrainingClient):
         self._numbers = itertools.count(1)
 
     def capabilities(self) -> TrainingCapabilities:
-        return TrainingCapabilities(losses=frozenset({"cross_entropy"}), computes=False)
+        return TrainingCapabilities(losses=frozenset({"cross_entropy"}), computes=False, topk_targets=False)
 
     def start_session(self, config: SessionConfig) -> Future[TrainingSession]:
         return self._queue.submit(lambda: self._start(config))
@@ -119,7 +119,7 @@ class FakeTrainingClient(TrainingClient):
                 raise CheckpointError.of(what, given=name, fix="Save after optim_step")
             kept = weights if optimizer else replace(weights, optimizer_steps=None)
             path = self._shelf.save(kept, kind="weights", name=name, overwrite=overwrite)
-            return SavedWeights(path=path, kind="weights", digest=kept.digest)
+            return SavedWeights(path=path, kind="weights", digest=kept.digest, policy_version=kept.policy_version)
 
         return self._queue.submit(call)
 
@@ -137,7 +137,9 @@ class FakeTrainingClient(TrainingClient):
         def call() -> SavedWeights:
             weights = replace(self._adapter(session).weights, optimizer_steps=None)
             path = self._shelf.save(weights, kind="sampler_weights", name=name, overwrite=overwrite)
-            return SavedWeights(path=path, kind="sampler_weights", digest=weights.digest)
+            return SavedWeights(
+                path=path, kind="sampler_weights", digest=weights.digest, policy_version=weights.policy_version
+            )
 
         return self._queue.submit(call)
 
@@ -211,6 +213,7 @@ class FakeTrainingClient(TrainingClient):
             adapter.weights,
             updates=adapter.weights.updates + moved,
             optimizer_steps=(adapter.weights.optimizer_steps or 0) + 1,
+            policy_version=adapter.weights.policy_version + 1,
         )
         norm, adapter.gradient = abs(adapter.gradient), 0.0
         return OptimStepOutput(metrics={"grad_norm": norm})

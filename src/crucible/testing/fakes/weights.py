@@ -18,12 +18,14 @@ FILE_NAME = "fake_weights.json"
 
 @dataclass(frozen=True, kw_only=True)
 class FakeWeights:
-    """updates: optimizer steps that moved the weights. optimizer_steps: None where saved without that state."""
+    """updates: optimizer steps that moved the weights. optimizer_steps: None where saved without that state.
+    policy_version: all optimizer steps."""
 
     model: str
     lora_rank: int
     updates: int = 0
     optimizer_steps: int | None = 0
+    policy_version: int = 0
 
     @property
     def digest(self) -> str:
