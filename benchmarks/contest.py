@@ -86,10 +86,10 @@ def run_once(contestant: Contestant, *, timeout: float) -> Line:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def make_venv(folder: Path, requirements: Path, *, first: Sequence[str] = ()) -> Path:
+def make_venv(folder: Path, requirements: Path, *, first: Sequence[str] = (), maker: str = sys.executable) -> Path:
     """The Python of a venv that holds what the requirements file lists; made anew when the file has changed.
 
-    first: installed before anything else, in a pip call of its own.
+    first: installed before anything else, in a pip call of its own. maker: the Python that makes it.
     """
     python = folder / "bin" / "python"
     stamp = folder / ".installed"
@@ -97,7 +97,7 @@ def make_venv(folder: Path, requirements: Path, *, first: Sequence[str] = ()) ->
     if stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
         return python
     say(f"making {folder.relative_to(REPOSITORY)}")
-    subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
+    subprocess.run([maker, "-m", "venv", "--clear", folder], check=True)
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     if first:
         subprocess.run([*pip, *first], check=True)

@@ -58,7 +58,7 @@ def test_4_the_cookbook_reaches_no_port_and_no_backend() -> None:
 
 
 def test_5_manifests_are_strings_and_small() -> None:
-    assert set(BUILTIN) == {"default", "local", "dev", "prod", "test"}
+    assert set(BUILTIN) == {"default", "local", "dev", "prod", "test", "tinker"}
     for manifest in BUILTIN.values():
         assert all(isinstance(name, str) for pair in manifest.ports.items() for name in pair)
 

@@ -5,13 +5,23 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from crucible.engine.decoding_draw import check_params, draw, generator
+from crucible.engine.decoding_draw import NextToken, check_params, generator
 from crucible.ports.sampling_client import SamplingParams
 
 PROBABILITIES = np.array([0.4, 0.05, 0.3, 0.05, 0.2])
 LOGITS = np.log(PROBABILITIES).astype(np.float32)
 DRAWS = 4000
+
+
+def draw(
+    logits: NDArray[np.float32], *, params: SamplingParams, rng: np.random.Generator, known: int
+) -> tuple[int, float]:
+    """A token and its logprob."""
+    distribution = NextToken(logits)
+    token = distribution.draw(params, rng=rng, known=known)
+    return token, distribution.logprob(token)
 
 
 def frequencies(**params: float) -> dict[int, float]:
@@ -57,6 +67,17 @@ def test_ids_that_no_tokenizer_knows_are_never_drawn() -> None:
     assert {draw(LOGITS, params=SamplingParams(), rng=rng, known=2)[0] for _ in range(200)} == {0, 1}
     token, logprob = draw(LOGITS[::-1], params=SamplingParams(temperature=0), rng=rng, known=2)
     assert (token, logprob) == (0, pytest.approx(math.log(0.2), abs=1e-6))
+
+
+def test_a_tiny_temperature_finds_the_likeliest_below_one_that_no_tokenizer_knows() -> None:
+    logits = np.array([1, 3, 2, 90], np.float32)
+    rng = generator(np.random.SeedSequence(2), 0)
+    assert draw(logits, params=SamplingParams(temperature=1e-3), rng=rng, known=3)[0] == 1
+
+
+def test_the_likeliest_come_first_and_equals_by_id() -> None:
+    assert [token for token, _ in NextToken(LOGITS).likeliest(4)] == [0, 2, 4, 1]
+    assert NextToken(LOGITS).likeliest(1)[0][1] == pytest.approx(math.log(0.4), abs=1e-6)
 
 
 def test_each_sample_has_its_own_stream_whatever_the_others_are() -> None:

@@ -30,7 +30,8 @@ def naive(
     logits = logits * head.scale
     if head.softcap is not None:
         logits = head.softcap * torch.tanh(logits / head.softcap)
-    logprobs = logits.log_softmax(-1).gather(1, targets[:, None])[:, 0]
+    at = targets[:, None] if targets.ndim == 1 else targets
+    logprobs = logits.log_softmax(-1).gather(1, at).reshape(targets.shape)
     losses = squared(logprobs, weights)
     return logprobs.detach(), losses.detach(), list(torch.autograd.grad(losses.sum(), leaves))
 
@@ -54,6 +55,7 @@ def chunked(
 @settings(deadline=None)
 @given(
     count=st.integers(0, N),
+    several=st.sampled_from([None, 1, 3]),
     rows=st.integers(1, N + 2),
     bias=st.booleans(),
     adapted=st.booleans(),
@@ -62,14 +64,22 @@ def chunked(
     seed=st.integers(0, 99),
 )
 def test_any_chunking_gives_the_naive_values_and_gradients(
-    count: int, rows: int, bias: bool, adapted: bool, scale: float, softcap: float | None, seed: int
+    count: int,
+    several: int | None,
+    rows: int,
+    bias: bool,
+    adapted: bool,
+    scale: float,
+    softcap: float | None,
+    seed: int,
 ) -> None:
     head = Head(
         weight=drawn(V, H, seed=seed), bias=drawn(V, seed=seed + 1) if bias else None, scale=scale, softcap=softcap
     )
     adapter = HeadAdapter(a=drawn(R, H, seed=seed + 2), b=drawn(V, R, seed=seed + 3), scale=0.7) if adapted else None
-    hidden, weights = drawn(count, H, seed=seed + 4), drawn(count, seed=seed + 5)
-    targets = torch.randint(V, (count,), generator=torch.Generator().manual_seed(seed))
+    shape = (count,) if several is None else (count, several)
+    hidden, weights = drawn(count, H, seed=seed + 4), drawn(*shape, seed=seed + 5)
+    targets = torch.randint(V, shape, generator=torch.Generator().manual_seed(seed))
     scores = chunked(head, hidden, targets, weights, adapter, rows=rows)
     logprobs, losses, gradients = naive(head, hidden, targets, weights, adapter)
     ours = [scores.d_hidden, *([scores.d_adapter.a, scores.d_adapter.b] if scores.d_adapter else [])]

@@ -10,8 +10,9 @@ from crucible.errors import ManifestError
 
 def test_every_wrong_option_is_named() -> None:
     with pytest.raises(ManifestError) as raised:
-        EngineOptions(checkpoint_dir=Path(), dtype="flaot32", device="tpu", threads=0, token_budget=True)
-    assert [problem.where for problem in raised.value.problems] == ["dtype", "device", "threads", "token_budget"]
+        EngineOptions(checkpoint_dir=Path(), dtype="flaot32", device="tpu", threads=0, token_budget=True, max_memory=0)
+    wrong = ["dtype", "device", "threads", "token_budget", "max_memory"]
+    assert [problem.where for problem in raised.value.problems] == wrong
     assert "Did you mean float32?" in str(raised.value)
 
 

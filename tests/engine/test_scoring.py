@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rl_data import drained, drawn_adapter, relative
 from tiny_models import EXACT, WINDOW, datum, datums, plain_logprobs, plain_loss, plain_model, with_peft
 
 from crucible.engine.lora import LoraAdapter, adapter_tensors
 from crucible.engine.losses import LOSSES
 from crucible.engine.model import LoadedModel, adapter_for, load_model
 from crucible.engine.rows import rows_of
-from crucible.engine.scoring import Scores, score_rows
+from crucible.engine.scoring import Scores, scoring_steps
 from crucible.errors import UnsupportedError
 from crucible.ports.datum import Datum
 from crucible.ports.training_client import LogprobsWanted, SessionConfig
@@ -32,7 +33,7 @@ def score(
 ) -> Scores:
     loss = LOSSES["cross_entropy"]
     rows = rows_of(examples, loss, vocab_size=loaded.vocab_size, context_length=loaded.context_length)
-    return score_rows(
+    steps = scoring_steps(
         loaded,
         adapter,
         rows,
@@ -41,24 +42,8 @@ def score(
         wanted=wanted,
         backward=backward,
         token_budget=token_budget,
-        should_stop=lambda: False,
     )
-
-
-def drawn_adapter(loaded: LoadedModel, **flags: bool) -> LoraAdapter:
-    """An adapter whose B is drawn too, so that it does something."""
-    adapter = adapter_for(loaded, SessionConfig(model="", lora_rank=4, lora_alpha=6.0, **flags))
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for matrices in adapter.layers.values():
-            matrices.b.normal_(std=0.1, generator=generator)
-    return adapter
-
-
-def relative(ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor]) -> float:
-    """The L2 distance of two gradients over the second one's norm."""
-    a, b = (torch.cat([tensor.flatten() for tensor in tensors]).double() for tensors in (ours, theirs))
-    return float((a - b).norm() / b.norm())
+    return drained(steps)
 
 
 @pytest.fixture
@@ -155,6 +140,25 @@ def test_bfloat16_follows_float32(llama: Path, loaded: LoadedModel) -> None:
     assert ours.gradients is not None and theirs.gradients is not None
     assert all(gradient.dtype == torch.float32 for gradient in ours.gradients)
     assert relative(ours.gradients, theirs.gradients) < 0.05
+
+
+def test_between_two_micro_batches_the_model_may_do_other_work(loaded: LoadedModel) -> None:
+    ours, others = drawn_adapter(loaded), drawn_adapter(loaded, train_unembed=True)
+    loss = LOSSES["cross_entropy"]
+    rows = rows_of(datums(*LENGTHS), loss, vocab_size=loaded.vocab_size, context_length=loaded.context_length)
+    steps = scoring_steps(loaded, ours, rows, loss=loss, config={}, wanted="all", backward=True, token_budget=20)
+    pauses = 0
+    with pytest.raises(StopIteration) as ended:
+        while True:
+            next(steps)
+            pauses += 1
+            assert loaded.active.adapter is None
+            score(loaded, others, datums(4), token_budget=20)
+    alone = score(loaded, ours, datums(*LENGTHS), token_budget=20)
+    paused = ended.value.value
+    assert pauses == 2 and paused.total_loss == alone.total_loss
+    assert alone.gradients is not None
+    assert all(torch.equal(left, right) for left, right in zip(paused.gradients, alone.gradients, strict=True))
 
 
 def test_experts_that_are_no_linear_layers_are_refused_by_name(model_folder: Callable[[str], Path]) -> None:

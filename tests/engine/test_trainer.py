@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from tiny_models import datum, datums
 
-from crucible.engine import scoring
+from crucible.engine import micro_batch
 from crucible.engine.engine import Engine
 from crucible.engine.options import EngineOptions
 from crucible.errors import CheckpointError, ConfigError, DataError, ManifestError, UnsupportedError
@@ -45,16 +45,17 @@ class Client:
         return self.engine.submit(
             lambda room: room.trainer.forward(
                 session, examples, loss_fn=loss_fn, loss_fn_config=None, logprobs="all", backward=backward
-            )
+            ),
+            session=session.session_id,
         )
 
     def custom(self, session: TrainingSession, examples: list[Datum], objective: Callable) -> ForwardBackwardOutput:
         return self.engine.submit(
-            lambda room: room.trainer.forward_backward_custom(session, examples, objective)
+            lambda room: room.trainer.forward_backward_custom(session, examples, objective), session=session.session_id
         ).result()
 
     def step(self, session: TrainingSession, params: AdamParams = STEP) -> Future:
-        return self.engine.submit(lambda room: room.trainer.optim_step(session, params))
+        return self.engine.submit(lambda room: room.trainer.optim_step(session, params), session=session.session_id)
 
     def train(self, session: TrainingSession, *, updates: int = 1, seed: int = 0) -> None:
         for update in range(updates):
@@ -63,12 +64,15 @@ class Client:
 
     def save(self, session: TrainingSession, name: str, *, optimizer: bool = True) -> Path:
         saved = self.engine.submit(
-            lambda room: room.trainer.save(session, name, kind="weights", optimizer=optimizer)
+            lambda room: room.trainer.save(session, name, kind="weights", optimizer=optimizer),
+            session=session.session_id,
         ).result()
         return Path(saved.path)
 
     def load(self, session: TrainingSession, path: Path, *, optimizer: bool = True) -> None:
-        self.engine.submit(lambda room: room.trainer.load(session, str(path), optimizer=optimizer)).result()
+        self.engine.submit(
+            lambda room: room.trainer.load(session, str(path), optimizer=optimizer), session=session.session_id
+        ).result()
 
     def bytes_of(self, session: TrainingSession, name: str) -> bytes:
         """The session's adapter and optimizer, as saved."""
@@ -164,7 +168,7 @@ def test_sessions_on_one_base_model_do_not_touch_each_other(client: Client) -> N
     [
         ([datum(9), datum(9, weights=[1.0])], "cross_entropy", DataError),
         ([datum(9)], "crossentropy", UnsupportedError),
-        ([datum(9, weights=[3e38] * 9)], "cross_entropy", FloatingPointError),
+        ([datum(9, weights=[3e38] * 9)], "cross_entropy", DataError),
     ],
 )
 def test_a_failing_call_fails_alone_and_leaves_the_session_as_it_was(
@@ -183,7 +187,7 @@ def test_a_failing_call_fails_alone_and_leaves_the_session_as_it_was(
 
 def test_a_backward_that_fails_midway_is_rolled_back(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     session, calls = client.start(), []
-    score_positions = scoring.score_positions
+    score_positions = micro_batch.score_positions
 
     def fails_on_the_second_micro_batch(*args: object, **options: object) -> object:
         calls.append(1)
@@ -191,7 +195,7 @@ def test_a_backward_that_fails_midway_is_rolled_back(client: Client, monkeypatch
             raise MemoryError("no memory left")
         return score_positions(*args, **options)
 
-    monkeypatch.setattr(scoring, "score_positions", fails_on_the_second_micro_batch)
+    monkeypatch.setattr(micro_batch, "score_positions", fails_on_the_second_micro_batch)
     with pytest.raises(MemoryError):
         client.score(session, [datum(20, weights=[1.0] * 20)] * 2).result()
     assert client.step(session).result().metrics == {"grad_norm": 0.0}
@@ -326,7 +330,7 @@ def test_a_session_of_no_rank_or_scale_is_refused(client: Client, wrong: dict[st
 def test_closing_ends_a_call_before_its_next_micro_batch_and_fails_the_waiting(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started, release, run = threading.Event(), threading.Event(), scoring.score_positions
+    started, release, run = threading.Event(), threading.Event(), micro_batch.score_positions
 
     def waits(*args: object, **options: object) -> object:
         started.set()
@@ -334,7 +338,7 @@ def test_closing_ends_a_call_before_its_next_micro_batch_and_fails_the_waiting(
         return run(*args, **options)
 
     session = client.start()
-    monkeypatch.setattr(scoring, "score_positions", waits)
+    monkeypatch.setattr(micro_batch, "score_positions", waits)
     futures = [client.score(session, datums(20, 20)), client.step(session)]
     started.wait(10)
     closing = threading.Thread(target=client.engine.close)

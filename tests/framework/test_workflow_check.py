@@ -86,13 +86,17 @@ def test_all_problems_of_a_workflow_are_found_at_once() -> None:
     ]
 
 
-@pytest.mark.parametrize("thing", [lambda: None, Fail, "stage", None], ids=repr)
+@pytest.mark.parametrize("thing", [lambda: None, Fail, "stage", None], ids=["lambda", "class", "text", "None"])
 def test_what_is_no_node_is_refused_where_it_stands(thing: object) -> None:
     (text,) = problems_of(put, thing)
     assert "expected a node" in text and "A node is a Stage, Loop, When" in text
 
 
-@pytest.mark.parametrize("value", [len, lambda: 0, object(), (1, 2), {1: 2}, float("nan")], ids=repr)
+@pytest.mark.parametrize(
+    "value",
+    [len, lambda: 0, object(), (1, 2), {1: 2}, float("nan")],
+    ids=["function", "lambda", "object", "tuple", "key", "nan"],
+)
 def test_an_option_that_is_not_json_data_is_refused(value: object) -> None:
     (text,) = problems_of(Put("put", into=n, value=value))
     assert text.startswith("w > put.value: ")

@@ -16,7 +16,7 @@ def toml(folder: Path, text: str) -> Path:
 
 
 def test_the_built_in_manifests_are_there(tmp_path: Path) -> None:
-    assert manifest_names(start=tmp_path) == ["default", "dev", "local", "prod", "test"]
+    assert manifest_names(start=tmp_path) == ["default", "dev", "local", "prod", "test", "tinker"]
     assert set(find_manifest("test", start=tmp_path).ports) == set(DEFAULT_PORTS)
 
 

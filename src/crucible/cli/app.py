@@ -12,16 +12,19 @@ from typer.core import TyperGroup
 from crucible import __version__
 from crucible.cli import (
     chat,
+    conformance,
     describe,
     doctor,
     export,
     inspect,
+    keys,
     plan,
     recipes,
     resume,
     run,
     runs,
     score,
+    serve,
     validate,
     verify_resume,
 )
@@ -125,6 +128,9 @@ for _module in (
     export,
     score,
     inspect,
+    serve,
+    keys,
+    conformance,
 ):
     _module.register(app)
 

@@ -24,8 +24,12 @@ ManifestName = Annotated[
     typer.Option(
         "--manifest",
         "-m",
-        help="Which backend and stores to use: default, local, dev, prod, test, or one of crucible.toml.",
+        help="Which backend and stores to use: default, local, tinker, dev, prod, test, or one of crucible.toml.",
     ),
+]
+OwnManifestName = Annotated[
+    str | None,
+    typer.Option("--manifest", "-m", help="Which backend to use; the one that it was run with if left out."),
 ]
 Options = Annotated[
     list[str] | None,

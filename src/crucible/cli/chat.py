@@ -11,7 +11,7 @@ import typer
 from rich.panel import Panel
 from rich.text import Text
 
-from crucible.cli.arguments import ManifestName, Options, adapter_options
+from crucible.cli.arguments import Options, OwnManifestName, adapter_options
 from crucible.runtime.conversing import Partner, meet
 from crucible.runtime.facade import build_ports
 from crucible.runtime.finished import open_run
@@ -34,14 +34,14 @@ def register(app: typer.Typer) -> None:
             float, typer.Option("--temperature", min=0.0, help="0 always takes the likeliest.")
         ] = 0.7,
         seed: Annotated[int | None, typer.Option("--seed", help="Makes the answers repeat.")] = None,
-        manifest: ManifestName = "default",
+        manifest: OwnManifestName = None,
         option: Options = None,
     ) -> None:
         """Talk to the trained model in the terminal. An empty line or Ctrl-D leaves."""
         run = open_run(run_dir)
         if note := run.weights_note:
             Terminal(stderr=True, soft_wrap=True).print(f"note: {note}")
-        wiring = build_ports(manifest, options=adapter_options(option), run_dir=run_dir)
+        wiring = build_ports(manifest or run.manifest, options=adapter_options(option), run_dir=run_dir)
         # The prompt is read outside the loop, which would keep Ctrl-C from it.
         with closing(wiring), asyncio.Runner() as loop:
             partners = {"trained": loop.run(meet(run, wiring))}

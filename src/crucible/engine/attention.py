@@ -17,6 +17,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from crucible.engine.attention_decode import CACHED, Visible
 from crucible.engine.attention_gradient import LONGEST, PackedAttention, attend
 from crucible.engine.packing import Packing
 from crucible.errors import ModelError
@@ -49,11 +50,14 @@ def packed(packing: Packing) -> Generator[None]:
 
 def _mask(*, mask_function: Any, local_size: int | None = None, use_vmap: bool = False, **kwargs: Any) -> Any:
     """transformers' mask interface. `local_size` is the window or chunk of a local layer, None for full attention."""
-    packing = _PACKING.get()
-    if packing is None:
+    packing, cached = _PACKING.get(), CACHED.get()
+    if packing is None and cached is None:
         return sdpa_mask(mask_function=mask_function, local_size=local_size, use_vmap=use_vmap, **kwargs)
     if use_vmap:
         raise ModelError.of("the model overlays its own pattern on the causal mask, which packing does not support")
+    if packing is None:
+        assert cached is not None
+        return cached.visible(mask_function, local_size)
     first = torch.zeros(1, dtype=torch.long, device=kwargs["device"])[:, None, None, None]
     blocks: list[torch.Tensor | None] = []
     for start, end in packing.spans:
@@ -88,15 +92,18 @@ def _attention(
             f"{type(module).__name__} asks its attention for what this engine does not compute",
             given=", ".join(unknown),
         )
-    packing = _PACKING.get()
-    if packing is None:
+    packing, cached = _PACKING.get(), CACHED.get()
+    if packing is None and cached is None:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, is_causal=is_causal, **kwargs
         )
-    if not isinstance(attention_mask, _BlockMasks) or is_causal is False or not getattr(module, "is_causal", True):
-        raise ModelError.of(f"{type(module).__name__} is not causal attention with a mask from transformers' interface")
     # The arguments are as `sdpa` has them: no scaling means 1 / sqrt(D).
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    causal = is_causal is not False and getattr(module, "is_causal", True)
+    if cached is not None and isinstance(attention_mask, Visible) and causal:
+        return cached.attend(query, key, value, attention_mask, scale), None
+    if packing is None or not isinstance(attention_mask, _BlockMasks) or not causal:
+        raise ModelError.of(f"{type(module).__name__} is not causal attention with a mask from transformers' interface")
     blocks = attention_mask.blocks
     if query.device.type == "cpu" and query.dtype == torch.bfloat16 and max(packing.lengths) <= LONGEST:
         return PackedAttention.apply(query, key, value, packing.lengths, blocks, scale), None

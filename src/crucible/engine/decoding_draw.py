@@ -8,7 +8,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from crucible.ports.sampling_client import SamplingParams
+from crucible.ports.sampling_client import SamplingParams, TopLogprobs
 
 
 def check_params(params: SamplingParams) -> None:
@@ -32,45 +32,58 @@ def check_params(params: SamplingParams) -> None:
         raise ValueError("; ".join(wrong))
 
 
-def generator(seed: np.random.SeedSequence, index: int) -> np.random.Generator:
-    """The random stream of sample `index`: the same whatever the other samples are."""
-    child = np.random.SeedSequence(entropy=seed.entropy, spawn_key=(index,))
+def generator(seed: np.random.SeedSequence, *key: int) -> np.random.Generator:
+    """The random stream of sample `key`, one number: the same whatever the other samples are. Other streams that
+    come of the seed have keys of two numbers."""
+    child = np.random.SeedSequence(entropy=seed.entropy, spawn_key=key)
     return np.random.Generator(np.random.Philox(child))
 
 
-def draw(
-    logits: NDArray[np.float32], *, params: SamplingParams, rng: np.random.Generator, known: int
-) -> tuple[int, float]:
-    """One token and its log-probability under the model's own distribution.
+class NextToken:
+    """The model's distribution over the next token.
 
-    logits: (V,). The token is drawn from softmax(logits / temperature) among the `top_k` likeliest (of equals, the
-    lower ids) and of those among the fewest that hold `top_p` of the probability (Holtzman et al., arXiv:1904.09751).
-    known: ids from here on are padding of the embedding that no tokenizer can read, and are never drawn; the
-    log-probability is still that of the whole softmax.
+    logits: (V,).
 
     Raises:
         ArithmeticError: if the logits are not numbers.
     """
-    values: NDArray[np.float64] = logits.astype(np.float64)
-    if not np.isfinite(values.max()):
-        raise ArithmeticError("the model's logits are not numbers: its weights or its adapter have diverged")
-    normaliser = values.max() + np.log(np.exp(values - values.max()).sum())
-    token = _pick(values[:known], params=params, rng=rng)
-    return token, float(values[token] - normaliser)
 
+    def __init__(self, logits: NDArray[np.float32]) -> None:
+        top = logits.max()
+        if not np.isfinite(top):
+            raise ArithmeticError("the model's logits are not numbers: its weights or its adapter have diverged")
+        self._below: NDArray[np.float64] = np.subtract(logits, top, dtype=np.float64)
+        self._weights: NDArray[np.float64] = np.exp(self._below)
+        self._normaliser = float(np.log(self._weights.sum()))
 
-def _pick(values: NDArray[np.float64], *, params: SamplingParams, rng: np.random.Generator) -> int:
-    if params.temperature == 0:
-        return int(values.argmax())
-    with np.errstate(over="ignore"):  # a tiny temperature takes all but the likeliest to minus infinity
-        weights: NDArray[np.float64] = np.exp((values - values.max()) / params.temperature)
-    if params.top_k == -1 and params.top_p == 1:
-        return _by_weight(weights, rng)
-    ids = _likeliest(values, params.top_k)
-    if params.top_p < 1:
-        mass: NDArray[np.float64] = np.cumsum(weights[ids])
-        ids = ids[: int(mass.searchsorted(params.top_p * float(mass[-1]))) + 1]
-    return int(ids[_by_weight(weights[ids], rng)])
+    def logprob(self, token: int) -> float:
+        """Of a token, under the model's own distribution."""
+        return float(self._below[token]) - self._normaliser
+
+    def likeliest(self, count: int) -> TopLogprobs:
+        """The `count` likeliest tokens and their log-probabilities, equals by id."""
+        return tuple((int(token), self.logprob(int(token))) for token in _likeliest(self._below, count))
+
+    def draw(self, params: SamplingParams, *, rng: np.random.Generator, known: int) -> int:
+        """A token, from softmax(logits / temperature) among the `top_k` likeliest (of equals, the lower ids) and of
+        those among the fewest that hold `top_p` of the probability (Holtzman et al., arXiv:1904.09751).
+
+        known: ids from here on are padding of the embedding that no tokenizer can read, and are never drawn.
+        """
+        values, weights = self._below[:known], self._weights[:known]
+        if params.temperature == 0:
+            return int(values.argmax())
+        top = float(values.max())
+        if params.temperature != 1 or top < 0:
+            with np.errstate(over="ignore"):  # a tiny temperature takes all but the likeliest to minus infinity
+                weights = np.exp((values - top) / params.temperature)
+        if params.top_k == -1 and params.top_p == 1:
+            return _by_weight(weights, rng)
+        ids = _likeliest(values, params.top_k)
+        if params.top_p < 1:
+            mass: NDArray[np.float64] = np.cumsum(weights[ids])
+            ids = ids[: int(mass.searchsorted(params.top_p * float(mass[-1]))) + 1]
+        return int(ids[_by_weight(weights[ids], rng)])
 
 
 def _likeliest(values: NDArray[np.float64], count: int) -> NDArray[np.intp]:

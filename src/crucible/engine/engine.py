@@ -1,26 +1,32 @@
-"""How do requests reach the engine? Through one queue, in order, into one thread that holds everything.
+"""How do requests reach the engine? In one thread that holds everything, a session's in order, sessions in turns.
 
 Training and sampling sessions share the thread and the base models in it. Torch is imported there, on the
 first request.
 """
 
 import concurrent.futures
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from crucible.engine.aside import Aside
 from crucible.engine.facts import model_facts
+from crucible.engine.memory import MemoryLedger
 from crucible.engine.options import EngineOptions
-from crucible.engine.worker import Worker
+from crucible.engine.worker import Outcome, Worker
 from crucible.engine.writer import Writer
 from crucible.errors import MissingExtraError
 from crucible.ports.future import Future
 from crucible.ports.model_facts import ModelFacts
+from crucible.ports.sampling_client import SamplingSession
 from crucible.ports.training_client import Estimate, SessionConfig, Workload
 
 if TYPE_CHECKING:
+    from crucible.engine.checkpoint import Kind
     from crucible.engine.room import EngineRoom
+    from crucible.engine.sampler import Sampler
+    from crucible.engine.weights import OpenWeights
 
 T = TypeVar("T")
 
@@ -41,19 +47,65 @@ class Engine:
         guard: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._options, self._resolve_model = options, resolve_model
-        self._worker = Worker("crucible-engine", guard=guard)
+        self._worker = Worker("crucible-engine", guard=guard, at_end=self._end)
         self._writer = Writer(guard=guard)
+        self._aside = Aside()
+        self._memory = MemoryLedger(options.max_memory)
         self._room: EngineRoom | None = None
 
-    def submit(self, call: "Callable[[EngineRoom], T | concurrent.futures.Future[T]]") -> Future[T]:
-        """Run `call` in the engine's thread after everything submitted before.
+    def submit(
+        self,
+        call: "Callable[[EngineRoom], Outcome[T]]",
+        *,
+        session: str | None = None,
+        paths: Sequence[str] = (),
+    ) -> Future[T]:
+        """Run `call` in the engine's thread.
+
+        session: the calls of one run in the order they were submitted, and share a part of the engine's time; without
+            one, a call runs beside all others.
+        paths: checkpoints that it writes, reads or deletes: those of one path run in the order they were submitted.
 
         Raises (through the future):
             MissingExtraError: if torch or transformers is not installed.
             ManifestError: if the machine lacks the device of the options.
             Exception: whatever `call` raised, as `guard` translated it.
         """
-        return self._worker.submit(lambda: call(self._open()))
+        return self._worker.submit(
+            lambda: call(self._open()),
+            tenant=session or "",
+            lanes=() if session is None else (session,),
+            claims=tuple({Path(path).absolute() for path in paths}),
+        )
+
+    def sample(
+        self,
+        session: SamplingSession,
+        ask: "Callable[[Sampler, OpenWeights], concurrent.futures.Future[T]]",
+    ) -> Future[T]:
+        """Hand the sampler a request on the session's weights. Requests run beside each other and beside training."""
+
+        def hand_in() -> "concurrent.futures.Future[T]":
+            room = self._open()
+            return room.sampling.take(session.session_id, ask(room.sampler, room.weights.of(session)))
+
+        # A tenant of its own, whose calls take no time: requests are at hand before the next token is drawn.
+        return self._worker.submit(hand_in, tenant="requests", lanes=(session.session_id,))
+
+    def checkpoint_path(self, kind: "Kind", name: str) -> str:
+        """Where a checkpoint of this name is saved."""
+        return str(self._options.checkpoint_dir / kind / name)
+
+    def statistics(self) -> Mapping[str, float]:
+        """What the engine holds and has before it now. Safe from any thread; starts nothing."""
+        room = self._room
+        known: dict[str, float] = {"calls_waiting": self._worker.waiting, "memory_bytes": self._memory.used}
+        if self._memory.limit is not None:
+            known["memory_limit_bytes"] = self._memory.limit
+        if room is not None:
+            known |= {"training_sessions": len(room.trainer), "sampling_sessions": len(room.weights)}
+            known |= room.sampler.statistics()
+        return known
 
     def estimate(self, config: SessionConfig, workload: Workload) -> Estimate:
         """What the workload would cost here; loads no model.
@@ -80,11 +132,12 @@ class Engine:
     def close(self) -> None:
         """End the thread and free the models. Safe to call twice.
 
-        Waits for the request that is running, which ends with a CancelledError before its next micro-batch or token.
-        Requests still waiting fail with one too.
+        Waits for the unit that is running: what is not done by then, or waiting, fails with a CancelledError. A
+        checkpoint that is being written is finished, a model that is being read too.
         """
         self._worker.close()
         self._writer.close()
+        self._aside.close()
         self._room = None
 
     def _open(self) -> "EngineRoom":
@@ -97,7 +150,13 @@ class Engine:
             self._room = EngineRoom.open(
                 self._options,
                 resolve_model=self._resolve_model,
+                worker=self._worker,
                 writer=self._writer,
-                should_stop=lambda: self._worker.closing,
+                memory=self._memory,
+                aside=self._aside,
             )
         return self._room
+
+    def _end(self) -> None:
+        if self._room is not None:
+            self._room.sampling.end()

@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from crucible.engine.lora import layer_kind
-from crucible.engine.options import EngineOptions
+from crucible.engine.options import DTypeName, EngineOptions
 from crucible.errors import ModelError
 from crucible.ports.training_client import Estimate, SessionConfig, Workload
 
@@ -27,6 +27,7 @@ of `benchmarks.sft_vs_trl` (fp32 0.56 to 0.65 between runs, bf16 0.33 to 0.37). 
 work, and matrices that are small."""
 
 _PROBE = 1024
+_WIDTH = {"float32": 4, "bfloat16": 2}  # bytes of one number
 _PROCESS_BYTES = 600 * 2**20  # interpreter, torch and transformers
 _ACTIVATIONS_PER_LAYER = 34  # values kept per token and layer for the backward pass, in units of the hidden size
 
@@ -47,15 +48,12 @@ def estimate(folder: Path, config: SessionConfig, workload: Workload, *, options
             linear += rows * columns
         if kind is not None and wanted[kind]:
             trainable += config.lora_rank * (rows + columns)
-    hidden, layers, vocabulary = size["hidden_size"], size["num_hidden_layers"], size["vocab_size"]
-    head = hidden * vocabulary
+    head = size["hidden_size"] * size["vocab_size"]
     flops = workload.trained_input_tokens * (4 * linear + 6 * trainable) + workload.loss_tokens * 4 * head
     flops += workload.scored_input_tokens * 2 * (linear + trainable)
     speed = matmul_speed(options.dtype, threads=options.threads) * EFFICIENCY[options.dtype]
-    width = 4 if options.dtype == "float32" else 2
-    weights = width * sum(_count(shape) for shape in shapes.values())
-    tokens = max(options.token_budget, workload.longest)
-    activations = tokens * hidden * layers * _ACTIVATIONS_PER_LAYER * width
+    weights = weight_bytes(folder, dtype=options.dtype)
+    activations = activation_bytes(folder, options=options, longest=workload.longest)
     adapter = 4 * trainable
     share = (
         f"{EFFICIENCY[options.dtype]:.0%} of this machine's matmul speed, the share that SmolLM2-135M was seen to reach"
@@ -67,6 +65,23 @@ def estimate(folder: Path, config: SessionConfig, workload: Workload, *, options
         trainable_parameters=trainable,
         basis=f"{flops / 1e12:.1f} TFLOP at {speed / 1e9:.0f} GFLOP/s, {share}",
     )
+
+
+def weight_bytes(folder: Path, *, dtype: DTypeName) -> int:
+    """Memory of a model's weights in this dtype.
+
+    Raises:
+        ModelError: if they cannot be read.
+    """
+    return _WIDTH[dtype] * sum(_count(shape) for shape in _shapes(folder).values())
+
+
+def activation_bytes(folder: Path, *, options: EngineOptions, longest: int = 0) -> int:
+    """Memory of what a micro-batch keeps for its backward pass; `longest`: tokens of a sequence that goes alone."""
+    size = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    tokens = max(options.token_budget, longest)
+    per_token = size.get("hidden_size", 0) * size.get("num_hidden_layers", 0) * _ACTIVATIONS_PER_LAYER
+    return tokens * per_token * _WIDTH[options.dtype]
 
 
 def matmul_speed(dtype: str, *, threads: int | None = None) -> float:

@@ -3,10 +3,10 @@
 """What are the target tokens' logprobs, and the loss's gradient by the last hidden states?
 
 Computed chunk by chunk with the analytic gradient, so that tokens x vocabulary numbers never exist at once:
-for z = logits, l = log softmax(z)[target] and a loss f(l), df/dz = f'(l) (onehot(target) - softmax(z)).
-The softmax is float32 whatever the model's dtype.
+for z = logits, l = log softmax(z)[target] and a loss f(l), df/dz = f'(l) (onehot(target) - softmax(z)); with K
+targets at a position, the sum of that over them. The softmax is float32 whatever the model's dtype.
 
-Shapes: N positions, H hidden, V vocabulary, R rank of the head's adapter.
+Shapes: N positions, K targets at each, H hidden, V vocabulary, R rank of the head's adapter.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,8 @@ from torch import Tensor
 from crucible.engine.lora import LoraMatrices
 
 Objective: TypeAlias = Callable[[Tensor, slice], tuple[Tensor, Tensor]]
-"""(logprobs (n,), which of the N positions they are) -> (elementwise loss (n,), its derivative by them (n,))."""
+"""(logprobs (n,), which of the N positions they are) -> (elementwise loss (n,), its derivative by them (n,)); or (n, K)
+where the targets are (N, K)."""
 
 CHUNK_BYTES = 32 << 20
 """Memory of one chunk's float32 logits. Larger reads the head's weights less often; smaller stays in cache."""
@@ -49,7 +50,8 @@ class HeadAdapter:
 
 @dataclass(frozen=True, kw_only=True)
 class HeadScores:
-    """logprobs and losses (N,) float32; with a backward: d_hidden (N, H), and d_adapter float32 if the head has one."""
+    """logprobs and losses, of the targets' shape, float32; with a backward: d_hidden (N, H), and d_adapter float32 if
+    the head has one."""
 
     logprobs: Tensor
     losses: Tensor
@@ -69,10 +71,10 @@ def score_positions(
 ) -> HeadScores:
     """Score N positions.
 
-    hidden: (N, H) last hidden states, detached. targets: (N,) int64.
+    hidden: (N, H) last hidden states, detached. targets: (N,) or (N, K) int64.
     """
-    count = len(targets)
-    logprobs = hidden.new_empty(count, dtype=torch.float32)
+    count, single = len(targets), targets.ndim == 1
+    logprobs = hidden.new_empty(targets.shape, dtype=torch.float32)
     losses = torch.empty_like(logprobs)
     d_hidden = torch.empty_like(hidden) if backward else None
     d_adapter = None
@@ -84,23 +86,27 @@ def score_positions(
     buffers = _Buffers.of(head, rows)
     for start in range(0, count, max(1, rows)):
         chunk = slice(start, min(start + rows, count))
-        h, target = hidden[chunk], targets[chunk, None]
+        h, target = hidden[chunk], targets[chunk, None] if single else targets[chunk]
         down = None if adapter is None else h @ adapter.a.t()
         z, slope = _logits(head, h, down, adapter, buffers)
         top, z_target = z.amax(dim=1, keepdim=True).float(), z.gather(1, target).float()
         weight = torch.sub(z, top, out=buffers.full[: len(h)]).exp_()
         total = weight.sum(dim=1, keepdim=True)
-        logprobs[chunk] = (z_target - top - total.log())[:, 0]
+        logprobs[chunk] = (z_target - top - total.log()).view(logprobs[chunk].shape)
         losses[chunk], derivative = objective(logprobs[chunk], chunk)
         if d_hidden is None:
             continue
         # total * (softmax - onehot), which is -total times the logprob's gradient: the factor, the loss's derivative
-        # among it, then multiplies (n, H) numbers and not these (n, V).
-        weight.scatter_add_(1, target, -total)
+        # among it, then multiplies (n, H) numbers and not these (n, V). Only several derivatives must go in here.
+        factor = -head.scale / total
+        if single:
+            weight.scatter_add_(1, target, -total)
+            factor = derivative[:, None] * factor
+        else:
+            weight.mul_(derivative.sum(dim=1, keepdim=True)).scatter_add_(1, target, derivative * -total)
         if slope is not None:
             weight.mul_(slope)
         dz = buffers.raw[: len(h)].copy_(weight)
-        factor = derivative[:, None] * (-head.scale / total)
         d_chunk = dz @ head.weight
         if adapter is not None and down is not None and d_adapter is not None:
             up = (dz @ adapter.b).mul_(adapter.scale)

@@ -13,7 +13,7 @@ import math
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -53,11 +53,21 @@ class LoraAdapter:
         return [matrix for layer in self.layers.values() for matrix in (layer.a, layer.b)]
 
 
+class LinearProduct(Protocol):
+    """Computes the layers in their place, as the sampler does for rows of different adapters."""
+
+    def product(self, layer: "LoraLinear", input: Tensor) -> Tensor:  # noqa: A002  (torch's own name)
+        """(..., I) -> (..., O)."""
+        ...
+
+
 class ActiveAdapter:
-    """The adapter that a model's layers apply now; None is the base model."""
+    """The adapter that a model's layers apply now; None is the base model. `instead` computes the
+    layers, where it is set."""
 
     def __init__(self) -> None:
         self.adapter: LoraAdapter | None = None
+        self.instead: LinearProduct | None = None
 
     @contextmanager
     def use(self, adapter: LoraAdapter | None) -> Generator[None]:
@@ -67,6 +77,15 @@ class ActiveAdapter:
             yield
         finally:
             self.adapter = before
+
+    @contextmanager
+    def use_instead(self, product: LinearProduct) -> Generator[None]:
+        """Within: `product` computes the layers."""
+        before, self.instead = self.instead, product
+        try:
+            yield
+        finally:
+            self.instead = before
 
 
 class LoraLinear(nn.Linear):
@@ -79,15 +98,12 @@ class LoraLinear(nn.Linear):
         self.layer_name = name
         self._active = active
 
-    @property
-    def matrices(self) -> LoraMatrices | None:
-        """The active adapter's matrices for this layer, where it has any."""
-        adapter = self._active.adapter
-        return None if adapter is None else adapter.layers.get(self.layer_name)
-
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (torch's own name)
         """(..., I) -> (..., O)."""
-        matrices, adapter = self.matrices, self._active.adapter
+        if self._active.instead is not None:
+            return self._active.instead.product(self, input)
+        adapter = self._active.adapter
+        matrices = None if adapter is None else adapter.layers.get(self.layer_name)
         if matrices is None or adapter is None:
             return super().forward(input)
         # The casts are autograd's: in bfloat16 they bring the gradients back to the float32 matrices.

@@ -92,14 +92,25 @@ def load_model(folder: Path, *, dtype: DTypeName, device: torch.device) -> Loade
     return loaded
 
 
+def adapter_parameters(loaded: LoadedModel, config: SessionConfig) -> int:
+    """Numbers in the matrices of `adapter_for`."""
+    layers = [layer for kind in _asked(config) for layer in loaded.layers[kind]]
+    return sum(config.lora_rank * (layer.in_features + layer.out_features) for layer in layers)
+
+
+def _asked(config: SessionConfig) -> list[LayerKind]:
+    wanted = {"attn": config.train_attn, "mlp": config.train_mlp, "unembed": config.train_unembed}
+    kinds: tuple[LayerKind, ...] = ("attn", "mlp", "unembed")
+    return [kind for kind in kinds if wanted[kind]]
+
+
 def adapter_for(loaded: LoadedModel, config: SessionConfig) -> LoraAdapter:
     """A fresh adapter on the layers that the session asks for.
 
     Raises:
         UnsupportedError: if it asks for no layer, or for a kind whose weights cannot carry an adapter.
     """
-    wanted = {"attn": config.train_attn, "mlp": config.train_mlp, "unembed": config.train_unembed}
-    asked: list[LayerKind] = [kind for kind in loaded.layers if wanted[kind]]
+    asked = _asked(config)
     if stuck := [name for kind in asked for name in loaded.unadaptable[kind]]:
         what = "these weights are no plain linear layers and cannot carry an adapter"
         raise UnsupportedError.of(what, where=config.model, given=", ".join(stuck))

@@ -25,6 +25,14 @@ class EngineOptions:
     threads: CPU threads of one operation; None is PyTorch's own choice. Part of what makes bytes repeat.
     token_budget: most tokens in one micro-batch (a longer sequence goes alone). It bounds the memory that
         activations take, and changes gradients only by rounding.
+    slots: most sequences that are decoded together. More of them share the reading of the weights, and each keeps a KV
+        cache.
+    mix_adapters: let the waiting calls of several sessions go through the base model in one pass. Faster for many
+        small calls; a result's last bits then depend on what else was waiting, so the same calls no longer give the
+        same bytes.
+    max_memory: most bytes that base models, activations, adapters, optimizers and KV caches may take together, as
+        counted by their sizes (`crucible.engine.memory`); a session that does not fit into what is free is refused
+        with a retryable PortError. None is no limit.
 
     Raises:
         ManifestError: naming every option that is wrong.
@@ -35,6 +43,9 @@ class EngineOptions:
     device: DeviceName = "auto"
     threads: int | None = None
     token_budget: int = 512
+    slots: int = 32
+    mix_adapters: bool = False
+    max_memory: int | None = None
 
     def __post_init__(self) -> None:
         problems = [*_wrong_name("dtype", self.dtype, get_args(DTypeName))]
@@ -42,6 +53,9 @@ class EngineOptions:
         if self.threads is not None:
             problems += _wrong_count("threads", self.threads)
         problems += _wrong_count("token_budget", self.token_budget)
+        problems += _wrong_count("slots", self.slots)
+        if self.max_memory is not None:
+            problems += _wrong_count("max_memory", self.max_memory)
         if problems:
             raise ManifestError(problems)
         object.__setattr__(self, "checkpoint_dir", Path(self.checkpoint_dir))

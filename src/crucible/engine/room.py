@@ -1,6 +1,6 @@
 # pyright: standard
 # (sets torch's threads)
-"""What does the engine's thread hold? Base models, sessions in training, sampling sessions."""
+"""What does the engine's thread hold? Base models, sessions in training, sampling sessions, and what they share."""
 
 import importlib.metadata
 from collections.abc import Callable
@@ -10,10 +10,16 @@ from typing import Self
 
 import torch
 
+from crucible.engine.aside import Aside
+from crucible.engine.memory import MemoryLedger
+from crucible.engine.mixing import Mixer
 from crucible.engine.options import EngineOptions
 from crucible.engine.sampler import Sampler
+from crucible.engine.shared_turns import SharedTurns
 from crucible.engine.shelf import ModelShelf
 from crucible.engine.trainer import Trainer
+from crucible.engine.weights import SamplingWeights
+from crucible.engine.worker import Worker
 from crucible.engine.writer import Writer
 
 
@@ -24,7 +30,9 @@ class EngineRoom:
     options: EngineOptions
     shelf: ModelShelf
     trainer: Trainer
+    weights: SamplingWeights
     sampler: Sampler
+    sampling: SharedTurns
 
     def environment(self) -> dict[str, str]:
         """What the bytes of a result depend on beside the calls."""
@@ -36,6 +44,8 @@ class EngineRoom:
             "threads": str(torch.get_num_threads()),
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),
             "token_budget": str(self.options.token_budget),
+            "slots": str(self.options.slots),
+            **({"mix_adapters": "on"} if self.options.mix_adapters else {}),
         }
 
     @classmethod
@@ -44,16 +54,23 @@ class EngineRoom:
         options: EngineOptions,
         *,
         resolve_model: Callable[[str], Path],
-        should_stop: Callable[[], bool],
-        writer: Writer | None = None,
+        worker: Worker,
+        writer: Writer,
+        memory: MemoryLedger,
+        aside: Aside,
     ) -> Self:
         """Set the thread count, find the device; no model is loaded yet."""
         if options.threads is not None:
             torch.set_num_threads(options.threads)
-        shelf = ModelShelf(options, resolve=resolve_model)
+        shelf = ModelShelf(options, resolve=resolve_model, memory=memory, aside=aside)
+        mixer, sampler = Mixer(token_budget=options.token_budget), Sampler(options)
+        memory.also = lambda: sum(sampler.statistics()[name] for name in ("kv_bytes", "packed_bytes"))
+        mixed = SharedTurns(worker, mixer, tenant="training together")
         return cls(
             options=options,
             shelf=shelf,
-            trainer=Trainer(options, shelf, should_stop=should_stop, writer=writer or Writer()),
-            sampler=Sampler(shelf, should_stop=should_stop),
+            trainer=Trainer(options, shelf, writer=writer, memory=memory, aside=aside, mixer=mixer, mixed=mixed),
+            weights=SamplingWeights(shelf, memory=memory, aside=aside),
+            sampler=sampler,
+            sampling=SharedTurns(worker, sampler, tenant="sampling"),
         )

@@ -1,72 +1,40 @@
 # pyright: standard
 # (hands torch tensors between the engine's parts)
-"""What do sampling sessions hold, and how does a prompt become completions?
+"""How do requests on several base models share the engine's time for sampling?
 
-Synchronous; only the engine's worker thread calls it.
+Synchronous: only the engine's thread calls it, but for `statistics`.
 """
 
-import itertools
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+import concurrent.futures
+from collections import OrderedDict
+from weakref import WeakKeyDictionary
 
-from crucible.engine import checkpoint
-from crucible.engine.decoding import decode, score
-from crucible.engine.lora import LoraAdapter, fill_adapter
-from crucible.engine.model import LoadedModel, adapter_for
-from crucible.engine.shelf import ModelShelf
-from crucible.errors import UnsupportedError
+from transformers import PreTrainedModel
+
+from crucible.engine.decoding import SlotDecoder
+from crucible.engine.decoding_probe import Prepared, prepare
+from crucible.engine.decoding_request import DecodeRequest
+from crucible.engine.model import LoadedModel
+from crucible.engine.options import EngineOptions
+from crucible.engine.weights import OpenWeights
 from crucible.ports.datum import ModelInput
-from crucible.ports.sampling_client import SampleReport, SampleResponse, SamplingParams, SamplingSession
+from crucible.ports.sampling_client import SampleReport, SampleResponse, SamplingParams
 from crucible.ports.tokenizer import Tokenizer
-from crucible.ports.training_client import SessionConfig
 
-
-@dataclass(frozen=True, kw_only=True)
-class _OpenWeights:
-    """A sampling session's weights: a base model, and an adapter that nothing else holds."""
-
-    session: SamplingSession
-    loaded: LoadedModel
-    adapter: LoraAdapter | None
+_PROMPT_ALONE = SamplingParams(max_tokens=1, seed=0, stop=[])
 
 
 class Sampler:
-    """Sampling sessions: fixed weights by id.
+    """Requests, decoded unit by unit. A request keeps its weights until it is done, whatever becomes of its session."""
 
-    should_stop: asked before every forward pass; True ends the call with a CancelledError.
-    """
+    def __init__(self, options: EngineOptions) -> None:
+        self._options = options
+        self._prepared: WeakKeyDictionary[PreTrainedModel, Prepared] = WeakKeyDictionary()
+        self._decoders: OrderedDict[int, SlotDecoder] = OrderedDict()  # of the models that have requests, by id
 
-    def __init__(self, shelf: ModelShelf, *, should_stop: Callable[[], bool]) -> None:
-        self._shelf, self._should_stop = shelf, should_stop
-        self._sessions: dict[str, _OpenWeights] = {}
-        self._numbers = itertools.count(1)
-
-    def start_session(self, *, base_model: str | None, model_path: str | None) -> SamplingSession:
-        """See `SamplingClient.start_session`."""
-        if model_path is None:
-            if base_model is None:
-                raise ValueError("give base_model, model_path, or both")
-            loaded = self._shelf.get(base_model)
-            return self._keep(SamplingSession(session_id=self._new_id(), base_model=base_model), loaded, None)
-        saved = checkpoint.read(Path(model_path), optimizer=False)
-        reference = saved.base_model if base_model is None else base_model
-        loaded = self._shelf.get(reference)
-        checkpoint.require_model(saved, loaded.fingerprint, given=reference)
-        adapter = adapter_for(loaded, SessionConfig(model=reference, **saved.lora))
-        fill_adapter(adapter, saved.adapter)
-        session = SamplingSession(
-            session_id=self._new_id(),
-            base_model=reference,
-            model_path=model_path,
-            digest=saved.digest,
-            policy_version=saved.policy_version,
-        )
-        return self._keep(session, loaded, adapter)
-
-    def sample(
+    def submit(
         self,
-        handle: SamplingSession,
+        weights: OpenWeights,
         prompt: ModelInput,
         *,
         params: SamplingParams,
@@ -74,41 +42,104 @@ class Sampler:
         tokenizer: Tokenizer,
         prompt_logprobs: bool,
         report: SampleReport | None = None,
-    ) -> SampleResponse:
-        """See `SamplingClient.sample`."""
-        if report is not None:
-            raise UnsupportedError.of("this engine gives no such report", given=repr(report))
-        weights = self._weights(handle)
-        with weights.loaded.active.use(weights.adapter):
-            return decode(
-                weights.loaded.model,
-                prompt.to_ints(),
-                provenance=weights.session.provenance(params),
-                params=params,
-                num_samples=num_samples,
-                tokenizer=tokenizer,
-                prompt_logprobs=prompt_logprobs,
-                should_stop=self._should_stop,
-            )
+    ) -> "concurrent.futures.Future[SampleResponse]":
+        """Queue a request.
 
-    def compute_logprobs(self, handle: SamplingSession, prompt: ModelInput) -> tuple[float | None, ...]:
-        """See `SamplingClient.compute_logprobs`."""
-        weights = self._weights(handle)
-        with weights.loaded.active.use(weights.adapter):
-            return score(weights.loaded.model, prompt.to_ints(), should_stop=self._should_stop)
+        Raises:
+            ValueError: as `SamplingClient.sample` has it.
+        """
+        if num_samples < 1:
+            raise ValueError(f"num_samples must be at least 1, not {num_samples}")
+        request = DecodeRequest(
+            prompt=tuple(prompt.to_ints()),
+            params=params,
+            num_samples=num_samples,
+            tokenizer=tokenizer,
+            adapter=weights.adapter,
+            provenance=weights.session.provenance(params),
+            prompt_logprobs=prompt_logprobs,
+            report=report or SampleReport(),
+        )
+        return self._add(weights.loaded, request)
 
-    def close_session(self, handle: SamplingSession) -> None:
-        """See `SamplingClient.close_session`."""
-        self._sessions.pop(handle.session_id, None)
+    def submit_logprobs(
+        self, weights: OpenWeights, prompt: ModelInput
+    ) -> "concurrent.futures.Future[tuple[float | None, ...]]":
+        """Queue a prompt whose own logprobs are asked for.
 
-    def _new_id(self) -> str:
-        return f"sample-{next(self._numbers)}"
+        Raises:
+            ValueError: as `SamplingClient.sample` has it.
+        """
+        request = DecodeRequest(
+            prompt=tuple(prompt.to_ints()),
+            params=_PROMPT_ALONE,
+            num_samples=0,
+            tokenizer=None,
+            adapter=weights.adapter,
+            provenance=weights.session.provenance(_PROMPT_ALONE),
+            prompt_logprobs=True,
+        )
+        outer: concurrent.futures.Future[tuple[float | None, ...]] = concurrent.futures.Future()
 
-    def _keep(self, session: SamplingSession, loaded: LoadedModel, adapter: LoraAdapter | None) -> SamplingSession:
-        self._sessions[session.session_id] = _OpenWeights(session=session, loaded=loaded, adapter=adapter)
-        return session
+        def pass_on(inner: "concurrent.futures.Future[SampleResponse]") -> None:
+            error = inner.exception()
+            if error is None:
+                outer.set_result(inner.result().prompt_logprobs or ())
+            else:
+                outer.set_exception(error)
 
-    def _weights(self, handle: SamplingSession) -> _OpenWeights:
-        if handle.session_id not in self._sessions:
-            raise ValueError(f"there is no open sampling session {handle.session_id!r}")
-        return self._sessions[handle.session_id]
+        self._add(weights.loaded, request).add_done_callback(pass_on)
+        return outer
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is work for `step`."""
+        return bool(self._decoders)
+
+    def step(self) -> None:
+        """A chunk of a prompt, or one token in every slot, of the base model whose turn it is."""
+        key, decoder = next(iter(self._decoders.items()))
+        decoder.step()
+        self._decoders.move_to_end(key)
+        if not decoder.busy:
+            del self._decoders[key]
+
+    def fail(self, error: Exception) -> None:
+        """Every request that is not done fails with `error`."""
+        while self._decoders:
+            self._decoders.popitem()[1].fail(error)
+
+    def decoding(self, loaded: LoadedModel) -> str:
+        """How sequences of a base model are decoded, for people: `slots of 4 or 8, exact`, or `one at a time: ...`."""
+        return self._prepare(loaded).decoding
+
+    def kv_bytes(self, loaded: LoadedModel, *, tokens: int) -> int:
+        """Bytes of the keys and values of so many tokens. A group's prompt counts once; each sequence's own tokens
+        count up to a quarter more than there are, in whole blocks, and every slot computed has room for the longest."""
+        config = loaded.model.config
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        return tokens * config.num_hidden_layers * 2 * heads * size * 4
+
+    def statistics(self) -> dict[str, float]:
+        """Counts for people who watch. Any thread may ask."""
+        counts = [decoder.statistics for decoder in list(self._decoders.values())]
+        names = ("sequences_decoding", "sequences_waiting", "kv_bytes")
+        known: dict[str, float] = {name: sum(count[name] for count in counts) for name in names}
+        packed = sum(prepared.linears.packed.nbytes for prepared in list(self._prepared.values()))
+        return {**known, "slots": self._options.slots, "packed_bytes": packed}
+
+    def _add(self, loaded: LoadedModel, request: DecodeRequest) -> "concurrent.futures.Future[SampleResponse]":
+        decoder = self._decoders.get(id(loaded))
+        if decoder is None:
+            decoder = SlotDecoder(loaded, self._prepare(loaded))
+        future = decoder.add(request)
+        if decoder.busy:
+            self._decoders.setdefault(id(loaded), decoder)
+        return future
+
+    def _prepare(self, loaded: LoadedModel) -> Prepared:
+        prepared = self._prepared.get(loaded.model)
+        if prepared is None:
+            prepared = self._prepared[loaded.model] = prepare(loaded, slots=self._options.slots)
+        return prepared

@@ -2,12 +2,13 @@
 # (hands torch tensors between the engine's parts)
 """What does each of Tinker's verbs do to the sessions in memory?
 
-Synchronous; only the engine's worker thread calls it.
+Only the engine's thread calls it. A verb that takes long comes in steps (`worker.Steps`), between which other sessions'
+run: nothing of a session changes before its last step.
 """
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict
 from pathlib import Path
@@ -17,17 +18,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crucible.engine import checkpoint
+from crucible.engine.aside import Aside, beside
 from crucible.engine.lora import adapter_tensors
-from crucible.engine.losses import LOSSES
-from crucible.engine.model import adapter_for
+from crucible.engine.losses import LOSSES, loss_config
+from crucible.engine.memory import TRAINING_COPIES, MemoryLedger
+from crucible.engine.mixing import Mixer, can_mix
+from crucible.engine.model import adapter_for, adapter_parameters
 from crucible.engine.options import EngineOptions
 from crucible.engine.rows import Row, rows_of
-from crucible.engine.scoring import Scores, score_rows
+from crucible.engine.scoring import Scores, scoring_steps
 from crucible.engine.session import LoraSession
+from crucible.engine.shared_turns import SharedTurns
 from crucible.engine.shelf import ModelShelf
-from crucible.engine.worker import CallersError
+from crucible.engine.worker import CallersError, Steps, awaited
 from crucible.engine.writer import Writer
-from crucible.errors import CheckpointError, ConfigError, Problem, UnsupportedError, did_you_mean
+from crucible.errors import CheckpointError, ConfigError, Problem
 from crucible.ports.datum import Datum, TensorData
 from crucible.ports.training_client import (
     AdamParams,
@@ -44,26 +49,48 @@ from crucible.ports.training_client import (
 class Trainer:
     """LoRA sessions in training.
 
-    should_stop: asked before every micro-batch; True ends the call with a CancelledError.
     writer: puts checkpoints on the disk while training goes on.
+    memory: where the sessions' adapters, gradients and moments are counted.
+    aside: where checkpoints are read and deleted.
+    mixer, mixed: where `EngineOptions.mix_adapters` sends what is to be scored, and the turns it is done in.
     """
 
     def __init__(
-        self, options: EngineOptions, shelf: ModelShelf, *, should_stop: Callable[[], bool], writer: Writer
+        self,
+        options: EngineOptions,
+        shelf: ModelShelf,
+        *,
+        writer: Writer,
+        memory: MemoryLedger,
+        aside: Aside,
+        mixer: Mixer,
+        mixed: SharedTurns,
     ) -> None:
-        self._options, self._shelf, self._should_stop, self._writer = options, shelf, should_stop, writer
+        self._options, self._shelf, self._writer, self._memory = options, shelf, writer, memory
+        self._aside, self._mixer, self._mixed = aside, mixer, mixed
         self._sessions: dict[str, LoraSession] = {}
         self._numbers = itertools.count(1)
 
-    def start_session(self, config: SessionConfig) -> TrainingSession:
-        """See `TrainingClient.start_session`."""
+    def __len__(self) -> int:
+        """Sessions open."""
+        return len(self._sessions)
+
+    def start_session(self, config: SessionConfig) -> Steps[TrainingSession]:
+        """See `TrainingClient.start_session`.
+
+        Raises:
+            PortError: if there is no memory for it.
+        """
         if config.lora_rank < 1:
             raise ConfigError.of("is not a whole number of at least 1", where="lora_rank", given=config.lora_rank)
         if not math.isfinite(config.lora_alpha):
             raise ConfigError.of("is not a finite number", where="lora_alpha", given=config.lora_alpha)
-        loaded = self._shelf.get(config.model)
+        loaded = yield from self._shelf.load(config.model)
+        size = 4 * TRAINING_COPIES * adapter_parameters(loaded, config)
+        with self._memory.room_for(size, what=f"a training session of rank {config.lora_rank}") as held_by:
+            session = held_by(LoraSession(config, loaded, adapter_for(loaded, config)))
         session_id = f"train-{next(self._numbers)}"
-        self._sessions[session_id] = LoraSession(config, loaded, adapter_for(loaded, config))
+        self._sessions[session_id] = session
         return TrainingSession(session_id=session_id, config=config)
 
     def forward(
@@ -75,45 +102,42 @@ class Trainer:
         loss_fn_config: Mapping[str, float] | None,
         logprobs: LogprobsWanted,
         backward: bool,
-    ) -> ForwardBackwardOutput:
+    ) -> Steps[ForwardBackwardOutput]:
         """See `TrainingClient.forward` and `forward_backward`."""
         session = self._session(handle)
-        config = _loss_config(loss_fn, loss_fn_config)
+        config = loss_config(loss_fn, loss_fn_config)
         rows = self._rows(session, datums, loss_fn)
-        scores = self._score(session, rows, loss_fn, config=config, wanted=logprobs, backward=backward)
+        scores = yield from self._score(handle, rows, loss_fn, config=config, wanted=logprobs, backward=backward)
         if scores.gradients is not None:
             session.accumulate(scores.gradients)
         outputs = [
             {"logprobs": TensorData(row_logprobs), "elementwise_loss": TensorData(row_losses)}
             for row_logprobs, row_losses in zip(scores.logprobs, scores.losses, strict=True)
         ]
-        return ForwardBackwardOutput(
-            loss_fn_output_type=loss_fn, loss_fn_outputs=outputs, metrics={"loss:sum": scores.total_loss}
-        )
+        return ForwardBackwardOutput(loss_fn_output_type=loss_fn, loss_fn_outputs=outputs, metrics=scores.metrics)
 
     def forward_backward_custom(
         self, handle: TrainingSession, datums: Sequence[Datum], objective: CustomObjective
-    ) -> ForwardBackwardOutput:
+    ) -> Steps[ForwardBackwardOutput]:
         """See `TrainingClient.forward_backward_custom`.
 
         The loss's derivative by the logprobs, taken as (negative) weights of a cross-entropy, has the same
-        gradient: that is the second of two passes.
+        gradient: that is the second of two passes. The objective runs in a thread of its own: whatever it does, other
+        sessions go on.
         """
         session = self._session(handle)
         bare = [Datum(datum.model_input, _targets_only(datum)) for datum in datums]
         rows = self._rows(session, bare, "cross_entropy")
-        scores = self._score(session, rows, "cross_entropy", wanted="all", backward=False)
-        try:
-            total, derivatives = objective(datums, [logprobs.copy() for logprobs in scores.logprobs])
-            total, derivatives = float(total), [np.asarray(by, dtype=np.float32) for by in derivatives]
-        except Exception as error:
-            raise CallersError(error) from error
+        scores = yield from self._score(handle, rows, "cross_entropy", wanted="all", backward=False)
+        copies = [logprobs.copy() for logprobs in scores.logprobs]
+        asked = beside(lambda: _called(objective, datums, copies), name="crucible-objective")
+        total, derivatives = yield from awaited(asked)
         _check_derivatives(derivatives, rows)
         weighted = [_with_weights(datum, -by) for datum, by in zip(bare, derivatives, strict=True)]
         again = self._rows(session, weighted, "cross_entropy")
-        gradients = self._score(session, again, "cross_entropy", wanted="weighted", backward=True).gradients
-        assert gradients is not None
-        session.accumulate(gradients)
+        second = yield from self._score(handle, again, "cross_entropy", wanted="weighted", backward=True)
+        assert second.gradients is not None
+        session.accumulate(second.gradients)
         return ForwardBackwardOutput(
             loss_fn_output_type="custom",
             loss_fn_outputs=[{"logprobs": TensorData(logprobs)} for logprobs in scores.logprobs],
@@ -127,7 +151,7 @@ class Trainer:
 
     def save(
         self, handle: TrainingSession, name: str, *, kind: checkpoint.Kind, optimizer: bool, overwrite: bool = False
-    ) -> "Future[SavedWeights]":
+    ) -> "Steps[Future[SavedWeights]]":
         """See `TrainingClient.save_checkpoint` and `save_weights_for_sampler`. A copy is taken before it returns."""
         session = self._session(handle)
         if not name or name.startswith(".") or Path(name).name != name:
@@ -139,7 +163,7 @@ class Trainer:
                 fix="Save after optim_step",
             )
         folder, version = self._options.checkpoint_dir / kind / name, session.policy_version
-        self._writer.wait()  # before the copy: two would cost memory
+        yield from self._writer.idle()  # before the copy: two would cost memory
         adapter = _copied(adapter_tensors(session.adapter))
         moments = _copied(session.optimizer_tensors()) if optimizer else None
 
@@ -159,16 +183,17 @@ class Trainer:
 
         return self._writer.submit(write)
 
-    def delete(self, path: str) -> None:
+    def delete(self, path: str) -> Steps[None]:
         """See `TrainingClient.delete_checkpoint`."""
-        self._writer.wait()
-        checkpoint.delete(Path(path))
+        yield from awaited(self._aside.run(lambda: checkpoint.delete(Path(path)), name="crucible-deleter"))
 
-    def load(self, handle: TrainingSession, path: str, *, optimizer: bool, digest: str = "") -> None:
+    def load(self, handle: TrainingSession, path: str, *, optimizer: bool, digest: str = "") -> Steps[None]:
         """See `TrainingClient.load_checkpoint`."""
         session = self._session(handle)
-        self._writer.wait()
-        saved = checkpoint.read(Path(path), optimizer=optimizer, digest=digest)
+        reading = self._aside.run(
+            lambda: checkpoint.read(Path(path), optimizer=optimizer, digest=digest), name="crucible-reader"
+        )
+        saved = yield from awaited(reading)
         checkpoint.require_model(saved, session.loaded.fingerprint, given=session.config.model)
         if saved.lora["lora_alpha"] != session.config.lora_alpha:
             raise CheckpointError.of(
@@ -191,24 +216,28 @@ class Trainer:
 
     def _score(
         self,
-        session: LoraSession,
+        handle: TrainingSession,
         rows: Sequence[Row],
         loss_fn: str,
         *,
         config: Mapping[str, float] | None = None,
         wanted: LogprobsWanted,
         backward: bool,
-    ) -> Scores:
-        return score_rows(
-            session.loaded,
-            session.adapter,
+    ) -> Steps[Scores]:
+        session, loss = self._session(handle), LOSSES[loss_fn]
+        loaded, adapter, given = session.loaded, session.adapter, config or {}
+        if self._options.mix_adapters and can_mix(loaded):
+            asked = self._mixer.submit(loaded, adapter, rows, loss=loss, config=given, wanted=wanted, backward=backward)
+            return awaited(self._mixed.take(handle.session_id, asked))
+        return scoring_steps(
+            loaded,
+            adapter,
             rows,
-            loss=LOSSES[loss_fn],
-            config=config or {},
+            loss=loss,
+            config=given,
             wanted=wanted,
             backward=backward,
             token_budget=self._options.token_budget,
-            should_stop=self._should_stop,
         )
 
 
@@ -216,15 +245,14 @@ def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
 
 
-def _loss_config(loss_fn: str, given: Mapping[str, float] | None) -> dict[str, float]:
-    if loss_fn not in LOSSES:
-        raise UnsupportedError.of("this engine has no such loss", given=loss_fn, fix=did_you_mean(loss_fn, LOSSES))
-    known, asked = LOSSES[loss_fn].config, dict(given or {})
-    if unknown := sorted(asked.keys() - known.keys()):
-        raise UnsupportedError(
-            [Problem(what=f"{loss_fn} has no such setting", given=key, fix=did_you_mean(key, known)) for key in unknown]
-        )
-    return {**known, **asked}
+def _called(
+    objective: CustomObjective, datums: Sequence[Datum], logprobs: Sequence[NDArray[np.float32]]
+) -> tuple[float, list[NDArray[np.float32]]]:
+    try:
+        total, derivatives = objective(datums, logprobs)
+        return float(total), [np.asarray(by, dtype=np.float32) for by in derivatives]
+    except BaseException as error:
+        raise CallersError(error) from error
 
 
 def _targets_only(datum: Datum) -> dict[str, TensorData]:

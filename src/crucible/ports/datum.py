@@ -30,12 +30,12 @@ class TensorData:
     def __init__(self, data: ArrayLike) -> None:
         array = np.asarray(data)
         if array.dtype.kind == "f":
-            self.data = np.ascontiguousarray(array, dtype=np.float32)
+            self.data = np.ascontiguousarray(array, dtype=np.float32).view()
         elif array.dtype.kind in "iub":
-            self.data = np.ascontiguousarray(array, dtype=np.int64)
+            self.data = np.ascontiguousarray(array, dtype=np.int64).view()
         else:
             raise TypeError(f"a tensor holds numbers; got dtype {array.dtype}")
-        self.data.setflags(write=False) if self.data.flags.owndata else None
+        self.data.setflags(write=False)  # the view is ours; the caller's own array stays as it was
 
     @property
     def dtype(self) -> DType:

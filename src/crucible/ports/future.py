@@ -3,10 +3,16 @@
 import asyncio
 import concurrent.futures
 from collections.abc import Callable, Generator
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 V = TypeVar("V")
+
+
+def _seen(waiting: "asyncio.Future[Any]") -> None:
+    """A failure that nobody waits for any more is no news: whoever still holds the future can read it there."""
+    if not waiting.cancelled():
+        waiting.exception()
 
 
 class Future(Generic[T]):
@@ -32,7 +38,9 @@ class Future(Generic[T]):
         return self._source.done()
 
     def __await__(self) -> Generator[object, None, T]:
-        return asyncio.shield(asyncio.wrap_future(self._source)).__await__()
+        waiting = asyncio.wrap_future(self._source)
+        waiting.add_done_callback(_seen)
+        return asyncio.shield(waiting).__await__()
 
     @staticmethod
     def ready(value: V) -> "Future[V]":

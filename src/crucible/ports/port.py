@@ -5,6 +5,7 @@ suite per port that every adapter passes. What an adapter lacks it says through 
 """
 
 from abc import ABC
+from collections.abc import Mapping
 from typing import ClassVar
 
 
@@ -17,6 +18,11 @@ class Port(ABC):
     """The adapter's registered name, for example `torch`."""
     is_noop: ClassVar[bool] = False
     """True for adapters that do no real work; a strict manifest refuses them."""
+
+    def statistics(self) -> Mapping[str, float]:
+        """What this adapter holds and has before it now, for a metrics page; by names in snake case. Cheap, and safe
+        from any thread."""
+        return {}
 
     def close(self) -> None:  # noqa: B027  (most adapters hold nothing to release)
         """Release threads, files and connections. Safe to call twice."""

@@ -72,7 +72,7 @@ class Provenance:
     """Which weights drew a response's tokens, and how.
 
     digest: of the adapter, that of its `SavedWeights`; "" for the base model itself.
-    policy_version: optimizer steps that the adapter had taken; 0 for the base model.
+    policy_version: optimizer steps that the adapter had taken; 0 for the base model; -1 where nobody knows.
     """
 
     base_model: str

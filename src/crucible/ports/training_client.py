@@ -15,14 +15,14 @@ from crucible.ports.port import Port
 from crucible.ports.tokenizer import Tokenizer
 
 LogprobsWanted: TypeAlias = Literal["all", "weighted"]
-"""Which positions' logprobs a call must return: all, or only those whose loss weight is not zero (the
-others may be NaN, and a backend may then spend no work on them)."""
+"""Which positions' logprobs a call must return: all, or only those that can have a loss (for cross_entropy: a weight
+that is not zero; the others may be NaN, and a backend may then spend no work on them)."""
 
 CustomObjective: TypeAlias = Callable[
     [Sequence[Datum], Sequence[NDArray[np.float32]]],
     tuple[float, Sequence[NDArray[np.float32]]],
 ]
-"""(datums, logprobs per datum (N,)) -> (loss, d loss / d logprobs per datum (N,)). Pure numpy."""
+"""(datums, logprobs per datum (N,) or (N, K)) -> (loss, d loss / d logprobs per datum, the same shapes). Pure numpy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +108,7 @@ class SavedWeights:
 
     digest: of all that was saved, as the backend counts it; "" where it has none. (Of a sampler's weights it is
     never empty: a backend that counts none gives what names the content, such as a path never used twice.)
-    policy_version: optimizer steps that the adapter had taken.
+    policy_version: optimizer steps that the adapter had taken; -1 where whoever saved it did not say.
     """
 
     path: str
@@ -125,6 +125,7 @@ class TrainingCapabilities:
     computes: False for a fake whose numbers follow no model (then no learning is expected of it).
     exact: the same calls give the same bytes (same machine, versions, threads and dtype).
     topk_targets: cross_entropy and importance_sampling take K targets per position (tensors of (N, K)).
+    lora_alpha: the only value that the backend takes; None: any.
     """
 
     losses: frozenset[str]
@@ -134,6 +135,7 @@ class TrainingCapabilities:
     images: bool = False
     train_unembed: bool = True
     topk_targets: bool = True
+    lora_alpha: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,14 +243,20 @@ class TrainingClient(Port):
         importance_sampling: `-r * A`; (N, K) too.
         ppo: `-min(r * A, clip(r, low, high) * A)`, with clip_low_threshold 0.8 and clip_high_threshold 1.2.
         cispo: `-sg(clip(r, low, high)) * l * A`, with clip_low_threshold 0.0 and clip_high_threshold 4.0.
-        dro: `-(l * A - beta / 2 * (l - q)^2)`, with beta 0.05.
+        dro: `-(l * A - beta / 2 * (l - q)^2)`, with beta 0.05, at every position whose q or A is not 0: RL data marks
+            a prompt by zeros in both, and the quadratic term would pull its tokens to probability 1.
         gspo: ppo with r replaced by s = exp(mean of l - q over the sequence, where `sequence_ratio_mask` is not
-            0), as a value; its derivative by l is s at each position (Zheng et al., arXiv:2507.18071).
-        Source of formulas and defaults: the Tinker losses page. All are summed; sg is "no gradient".
+            0), as a value; its derivative by l is s at each position (Zheng et al., arXiv:2507.18071);
+            clip_low_threshold 0.8, clip_high_threshold 1.2. The mask must mark a position of every sequence that has
+            an advantage.
+        Source of formulas and defaults: the Tinker losses page. All are summed; sg is "no gradient". A tensor that the
+        loss does not read is refused: it would change nothing. Metrics of losses with a ratio: `targets:sum`, and
+        where a backend has them `ratio:min`, `ratio:max`, `outside_clip:sum`.
 
         Raises (through the future):
             UnsupportedError: if the loss, or a key of its config, is not one of `capabilities()`.
-            ValueError: if a datum lacks a tensor the loss needs, lengths differ, or a target is no token id.
+            ValueError: if a datum lacks a tensor the loss needs, has one that it does not read, shapes differ, a number
+                is not finite, a target is no token id, a config value is out of range, or a loss is beyond float32.
         """
 
     @abstractmethod

@@ -14,6 +14,7 @@ from crucible.errors import ManifestError
 from crucible.ports import HubClient, Port, TokenizerStore
 
 if TYPE_CHECKING:
+    from crucible.adapters.tinker import TinkerBackend
     from crucible.adapters.torch import TorchBackend
     from crucible.testing.fakes import FakeBackend
 
@@ -65,6 +66,17 @@ def _torch_backend(env: Environment) -> "TorchBackend":
     return env.shared("torch", make)
 
 
+def _tinker_backend(env: Environment) -> "TinkerBackend":
+    def make() -> "TinkerBackend":
+        from crucible.adapters.tinker import TinkerBackend
+
+        tokenizers = env.port("tokenizer_store")
+        assert isinstance(tokenizers, TokenizerStore)
+        return TinkerBackend(tokenizers=tokenizers, resolve_model=_resolver(env, weights=False), **env.options)
+
+    return env.shared("tinker", make)
+
+
 def _resolver(env: Environment, *, weights: bool = True) -> Callable[[str], Path]:
     """Model reference to local folder; without `weights` the tokenizer's files alone are downloaded."""
     from crucible.adapters.assets import crucible_home, resolve_model
@@ -95,6 +107,14 @@ def _torch_training(env: Environment) -> Port:
 
 def _torch_sampling(env: Environment) -> Port:
     return _torch_backend(env).sampling_client
+
+
+def _tinker_training(env: Environment) -> Port:
+    return _tinker_backend(env).training_client
+
+
+def _tinker_sampling(env: Environment) -> Port:
+    return _tinker_backend(env).sampling_client
 
 
 def _noop_training(env: Environment) -> Port:
@@ -222,17 +242,20 @@ def _noop_vectors(_: Environment) -> Port:
     return FakeVectorStore()
 
 
-_TORCH = frozenset({"dtype", "device", "threads", "token_budget"})
+_TORCH = frozenset({"dtype", "device", "threads", "token_budget", "slots", "mix_adapters", "max_memory"})
+_TINKER = frozenset({"base_url", "api_key", "project_id", "ttl_seconds", "exact"})
 _NOOP = frozenset({"latency"})
 _OPENAI = frozenset({"model", "base_url", "api_key", "timeout", "max_concurrency"})
 
 TABLE: Mapping[str, Mapping[str, AdapterEntry]] = {
     "training_client": {
         "torch": AdapterEntry(load=_torch_training, options=_TORCH),
+        "tinker": AdapterEntry(load=_tinker_training, options=_TINKER, secrets=frozenset({"api_key"})),
         "noop": AdapterEntry(load=_noop_training, options=_NOOP, noop=True),
     },
     "sampling_client": {
         "torch": AdapterEntry(load=_torch_sampling, options=_TORCH),
+        "tinker": AdapterEntry(load=_tinker_sampling, options=_TINKER, secrets=frozenset({"api_key"})),
         "noop": AdapterEntry(load=_noop_sampling, options=_NOOP, noop=True),
     },
     "tokenizer_store": {

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from crucible.errors import CheckpointError, ConfigError
+from crucible.framework import read_history
 from crucible.ir import Experiment, from_json
 
 
@@ -27,6 +28,11 @@ class FinishedRun:
     def config(self) -> Mapping[str, Any]:
         """Every config value of the run."""
         return self.experiment.config or {}
+
+    @property
+    def manifest(self) -> str:
+        """The manifest that it was run with."""
+        return str(read_history(self.run_dir).facts.get("manifest") or "default")
 
     @property
     def sampler_path(self) -> str:

@@ -42,10 +42,12 @@ BUILTIN: Mapping[str, Manifest] = {
     "local": Manifest(name="local"),
     "dev": Manifest(name="dev", options={"torch": {"dtype": "float32", "device": "cpu"}}),
     "prod": Manifest(name="prod", strict=True),
+    "tinker": Manifest(name="tinker", ports={"training_client": "tinker", "sampling_client": "tinker"}),
     "test": Manifest(name="test", ports=dict.fromkeys(DEFAULT_PORTS, "noop")),
 }
 """default and local: the embedded engine on this machine. dev: the same, always float32 on the CPU. prod: the
-same, refusing fakes. test: a fake behind every port."""
+same, refusing fakes. tinker: a Tinker service, the hosted one or the one at TINKER_BASE_URL. test: a fake behind
+every port."""
 
 
 def find_manifest(name: str, *, start: Path | None = None) -> Manifest:

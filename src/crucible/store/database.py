@@ -22,6 +22,7 @@ from sqlalchemy import (
     inspect,
     make_url,
     select,
+    update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
@@ -29,7 +30,8 @@ from sqlalchemy.sql.schema import Table
 
 from crucible.errors import ConfigError, MissingExtraError
 from crucible.store.failure import StoreError
-from crucible.store.tables import METADATA, SCHEMA, SCHEMA_VERSION
+from crucible.store.schema import Schema
+from crucible.store.tables import RUN_INDEX
 
 _SCHEMA_LOCK = 0x6372_7563  # PostgreSQL's advisory lock while the tables are made: any number that is ours
 _DAMAGE = ("not a database", "malformed", "disk image")
@@ -38,21 +40,30 @@ _DAMAGE = ("not a database", "malformed", "disk image")
 class Database:
     """An open database with our tables in it.
 
-    url: `sqlite:///FILE`, `sqlite://` (in memory) or `postgresql+psycopg://USER:PASSWORD@HOST/DATABASE`. patience:
-    seconds to wait for another writer, or for a server.
+    url: `sqlite:///FILE`, `sqlite://` (in memory, for one thread) or `postgresql+psycopg://USER:PASSWORD@HOST/DATABASE`.
+    schema: which tables; several schemas may share a database. patience: seconds to wait for another writer, for a
+    free connection, or for a server. connections: most of them at a time.
 
     Raises:
         ConfigError: if the URL cannot be read.
         MissingExtraError: if PostgreSQL is asked for and its driver is not installed.
-        StoreError: if the database cannot be opened, is damaged, or was written by a newer version.
+        StoreError: if the database cannot be opened, is damaged, was written by a newer version, or by an older one
+            whose tables can be neither dropped nor migrated.
     """
 
-    def __init__(self, url: str, *, patience: float = 30.0) -> None:
+    def __init__(self, url: str, *, schema: Schema = RUN_INDEX, patience: float = 30.0, connections: int = 2) -> None:
+        self._schema = schema
         parsed = _parse(url)
         self.shown = _shown(parsed)
         self._secrets = _secrets(parsed)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
-        self._engine = _sqlite(parsed, patience) if self.is_sqlite else _postgresql(parsed, patience)
+        self.file = parsed.database or "" if self.is_sqlite else ""
+        pool = {"pool_size": 1, "max_overflow": connections - 1, "pool_timeout": patience}
+        if self.is_sqlite:
+            # A power loss may cost an index its last rows, no more; what cannot be made again waits for the disk.
+            self._engine = _sqlite(parsed, patience, pool, synchronous="NORMAL" if schema.refillable else "FULL")
+        else:
+            self._engine = _postgresql(parsed, patience, pool)
         self._writer = self._engine.execution_options(writes=True)
         try:
             self._prepare()
@@ -87,6 +98,16 @@ class Database:
         with self._translated(), self._writer.begin() as connection:
             yield connection
 
+    @contextmanager
+    def alone(self) -> Generator[Connection]:
+        """A connection of one's own, outside any transaction, until the block ends.
+
+        Raises:
+            StoreError: if the database fails.
+        """
+        with self._translated(), self._engine.connect() as connection:
+            yield connection.execution_options(isolation_level="AUTOCOMMIT")
+
     def upsert(self, table: Table, *, keys: Sequence[str] = (), update: bool = True) -> Any:
         """An insert that replaces a row of the same key; without `update` it leaves that row as it is.
 
@@ -103,30 +124,48 @@ class Database:
     def _prepare(self) -> None:
         with self.read() as connection:
             found = self._version(connection)
-        if found is not None and found > SCHEMA_VERSION:
+        ours = self._schema.version
+        if found is not None and found > ours:
             raise StoreError.of(
-                f"this store was written by a newer version of crucible: its schema is {found}, ours is "
-                f"{SCHEMA_VERSION}",
+                f"this store was written by a newer version of crucible: its schema is {found}, ours is {ours}",
                 where=self.shown,
                 fix="Upgrade crucible-kitchen, or name another store",
             )
-        if found == SCHEMA_VERSION:
+        if found == ours:
             return
         with self.write() as connection:
             self._lock_schema(connection)
             found = self._version(connection)
-            if found == SCHEMA_VERSION:  # somebody was faster
+            if found == ours:  # somebody was faster
                 return
             if found is None:
                 self._refuse_foreign_tables(connection)
-            METADATA.drop_all(connection)
-            METADATA.create_all(connection)
-            connection.execute(insert(SCHEMA).values(version=SCHEMA_VERSION))
+            if found is None or self._schema.refillable:
+                self._schema.metadata.drop_all(connection)
+                self._schema.metadata.create_all(connection)
+                connection.execute(insert(self._schema.version_table).values(version=ours))
+            else:
+                self._migrate(connection, found)
+
+    def _migrate(self, connection: Connection, found: int) -> None:
+        """From an older version to ours, all the steps or none."""
+        steps = range(found, self._schema.version)
+        if any(step not in self._schema.migrations for step in steps):
+            raise StoreError.of(
+                f"this store was written by an older version of crucible: its schema is {found}, ours is "
+                f"{self._schema.version}, and there is no way from one to the other",
+                where=self.shown,
+                fix="Go on with that version of crucible-kitchen, or name another store",
+            )
+        for step in steps:
+            self._schema.migrations[step](connection)
+        connection.execute(update(self._schema.version_table).values(version=self._schema.version))
 
     def _version(self, connection: Connection) -> int | None:
-        if not inspect(connection).has_table(SCHEMA.name):
+        table = self._schema.version_table
+        if not inspect(connection).has_table(table.name):
             return None
-        return connection.execute(select(SCHEMA.c.version)).scalar()
+        return connection.execute(select(table.c.version)).scalar()
 
     def _lock_schema(self, connection: Connection) -> None:
         if not self.is_sqlite:
@@ -134,7 +173,7 @@ class Database:
 
     def _refuse_foreign_tables(self, connection: Connection) -> None:
         """Another program's tables are neither used nor dropped: MLflow's are called `runs` and `experiments` too."""
-        foreign = sorted(METADATA.tables.keys() & set(inspect(connection).get_table_names()))
+        foreign = sorted(self._schema.metadata.tables.keys() & set(inspect(connection).get_table_names()))
         if foreign:
             raise StoreError.of(
                 f"this database has tables of another program: {', '.join(foreign)}",
@@ -151,8 +190,13 @@ class Database:
             for secret in self._secrets:
                 said = said.replace(secret, "***")
             if self.is_sqlite and any(sign in said for sign in _DAMAGE):
-                raise StoreError.of_damage(f"the store is damaged: {said}", where=self.shown) from error
+                raise self._damage(said) from error
             raise StoreError.of(f"the store cannot be used: {said}", where=self.shown) from error
+
+    def _damage(self, said: str) -> StoreError:
+        if self._schema.refillable:
+            return StoreError.of_damage(f"the store is damaged: {said}", where=self.shown)
+        return StoreError.of(f"the store is damaged: {said}", where=self.shown, fix="Put its last backup back")
 
 
 def _parse(url: str) -> URL:
@@ -178,12 +222,10 @@ def _shown(url: URL) -> str:
     return url.update_query_dict(hidden).render_as_string(hide_password=True)
 
 
-def _postgresql(url: URL, patience: float) -> Engine:
+def _postgresql(url: URL, patience: float, pool: dict[str, Any]) -> Engine:
     seconds = max(1, round(patience))
     try:
-        engine = create_engine(
-            url, pool_size=1, max_overflow=1, pool_pre_ping=True, connect_args={"connect_timeout": seconds}
-        )
+        engine = create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": seconds}, **pool)
     except ModuleNotFoundError as error:
         raise MissingExtraError.for_extra("postgres", needed_by="a PostgreSQL store", module="psycopg") from error
     except SQLAlchemyError as error:
@@ -198,16 +240,16 @@ def _postgresql(url: URL, patience: float) -> Engine:
     return engine
 
 
-def _sqlite(url: URL, patience: float) -> Engine:
+def _sqlite(url: URL, patience: float, pool: dict[str, Any], *, synchronous: str) -> Engine:
     in_memory = url.database in (None, "", ":memory:")
-    pool: dict[str, Any] = {"poolclass": StaticPool} if in_memory else {"pool_size": 1, "max_overflow": 1}
-    engine = create_engine(url, connect_args={"check_same_thread": False}, **pool)
+    chosen: dict[str, Any] = {"poolclass": StaticPool} if in_memory else pool
+    engine = create_engine(url, connect_args={"check_same_thread": False}, **chosen)
 
     def prepare(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # we say BEGIN ourselves: the driver would not before a SELECT or DDL
         connection.execute(f"PRAGMA busy_timeout = {round(patience * 1000)}")
         connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA synchronous = NORMAL")  # a power loss may cost an index its last rows, no more
+        connection.execute(f"PRAGMA synchronous = {synchronous}")
         if not in_memory:
             _log_ahead(connection, patience)
 

@@ -12,6 +12,8 @@ from sqlalchemy import Boolean, Column, Double, ForeignKey, Index, Integer, Meta
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import BigInteger, TypeDecorator
 
+from crucible.store.schema import Schema
+
 SCHEMA_VERSION = 1
 
 
@@ -164,3 +166,5 @@ LINEAGE = Table(
 
 OF_A_RUN = (STAGES, CHECKPOINTS, METRICS, ARTIFACTS, LINEAGE)
 """The tables whose rows belong to one run each."""
+
+RUN_INDEX = Schema(metadata=METADATA, version_table=SCHEMA, version=SCHEMA_VERSION, refillable=True)

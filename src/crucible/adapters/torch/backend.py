@@ -17,7 +17,7 @@ class TorchBackend:
     checkpoint_dir: folder that checkpoints are written under.
     resolve_model: from a model reference to a local folder; raises ModelError for an unknown one.
     tokenizers: where the sessions' tokenizers come from.
-    dtype, device, threads, token_budget: see `EngineOptions`.
+    dtype, device, threads, token_budget, slots, mix_adapters, max_memory: see `EngineOptions`.
 
     The engine ends when both clients were closed, or with `close`.
 
@@ -35,9 +35,19 @@ class TorchBackend:
         device: DeviceName = "auto",
         threads: int | None = None,
         token_budget: int = EngineOptions.token_budget,
+        slots: int = EngineOptions.slots,
+        mix_adapters: bool = False,
+        max_memory: int | None = None,
     ) -> None:
         options = EngineOptions(
-            checkpoint_dir=checkpoint_dir, dtype=dtype, device=device, threads=threads, token_budget=token_budget
+            checkpoint_dir=checkpoint_dir,
+            dtype=dtype,
+            device=device,
+            threads=threads,
+            token_budget=token_budget,
+            slots=slots,
+            mix_adapters=mix_adapters,
+            max_memory=max_memory,
         )
         self._engine = Engine(options, resolve_model=resolve_model, guard=translated)
         self._open = {TorchTrainingClient.port_name, TorchSamplingClient.port_name}

@@ -1,6 +1,6 @@
 """How is the sampling port kept by the embedded engine?"""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 from crucible.engine.engine import Engine
@@ -33,7 +33,8 @@ class TorchSamplingClient(SamplingClient):
 
     def start_session(self, *, base_model: str | None = None, model_path: str | None = None) -> Future[SamplingSession]:
         return self._engine.submit(
-            lambda room: room.sampler.start_session(base_model=base_model, model_path=model_path)
+            lambda room: room.weights.open(base_model=base_model, model_path=model_path),
+            paths=() if model_path is None else (model_path,),
         )
 
     def get_tokenizer(self, session: SamplingSession) -> Tokenizer:
@@ -49,23 +50,28 @@ class TorchSamplingClient(SamplingClient):
         prompt_logprobs: bool = False,
         report: SampleReport | None = None,
     ) -> Future[SampleResponse]:
-        return self._engine.submit(
-            lambda room: room.sampler.sample(
-                session,
+        return self._engine.sample(
+            session,
+            lambda sampler, weights: sampler.submit(
+                weights,
                 prompt,
                 params=params,
                 num_samples=num_samples,
                 tokenizer=self._tokenizers.load(session.base_model),
                 prompt_logprobs=prompt_logprobs,
                 report=report,
-            )
+            ),
         )
 
     def compute_logprobs(self, session: SamplingSession, prompt: ModelInput) -> Future[tuple[float | None, ...]]:
-        return self._engine.submit(lambda room: room.sampler.compute_logprobs(session, prompt))
+        return self._engine.sample(session, lambda sampler, weights: sampler.submit_logprobs(weights, prompt))
 
     def close_session(self, session: SamplingSession) -> Future[None]:
-        return self._engine.submit(lambda room: room.sampler.close_session(session))
+        return self._engine.submit(lambda room: room.weights.close(session), session=session.session_id)
+
+    def statistics(self) -> Mapping[str, float]:
+        """Of the whole engine: both clients of a backend give the same."""
+        return self._engine.statistics()
 
     def close(self) -> None:
         """Tell the backend; its engine ends when its other client is closed too."""

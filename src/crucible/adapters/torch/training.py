@@ -1,7 +1,7 @@
 """How is the training port kept by the embedded engine?"""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal, TypeAlias
 
 from crucible.engine.engine import Engine
 from crucible.engine.losses import LOSSES
@@ -23,6 +23,8 @@ from crucible.ports.training_client import (
     TrainingSession,
     Workload,
 )
+
+CheckpointKind: TypeAlias = Literal["weights", "sampler_weights"]
 
 
 class TorchTrainingClient(TrainingClient):
@@ -80,39 +82,54 @@ class TorchTrainingClient(TrainingClient):
         self, session: TrainingSession, datums: Sequence[Datum], objective: CustomObjective
     ) -> Future[ForwardBackwardOutput]:
         kept = tuple(datums)
-        return self._engine.submit(lambda room: room.trainer.forward_backward_custom(session, kept, objective))
+        return self._engine.submit(
+            lambda room: room.trainer.forward_backward_custom(session, kept, objective), session=session.session_id
+        )
 
     def optim_step(self, session: TrainingSession, params: AdamParams) -> Future[OptimStepOutput]:
-        return self._engine.submit(lambda room: room.trainer.optim_step(session, params))
+        return self._engine.submit(lambda room: room.trainer.optim_step(session, params), session=session.session_id)
 
     def save_checkpoint(
         self, session: TrainingSession, name: str, *, optimizer: bool = True, overwrite: bool = False
     ) -> Future[SavedWeights]:
-        return self._engine.submit(
-            lambda room: room.trainer.save(session, name, kind="weights", optimizer=optimizer, overwrite=overwrite)
-        )
+        return self._save(session, name, kind="weights", optimizer=optimizer, overwrite=overwrite)
 
     def load_checkpoint(
         self, session: TrainingSession, path: str, *, optimizer: bool = True, digest: str = ""
     ) -> Future[None]:
-        return self._engine.submit(lambda room: room.trainer.load(session, path, optimizer=optimizer, digest=digest))
+        return self._engine.submit(
+            lambda room: room.trainer.load(session, path, optimizer=optimizer, digest=digest),
+            session=session.session_id,
+            paths=(path,),
+        )
 
     def delete_checkpoint(self, path: str) -> Future[None]:
-        return self._engine.submit(lambda room: room.trainer.delete(path))
+        return self._engine.submit(lambda room: room.trainer.delete(path), paths=(path,))
 
     def save_weights_for_sampler(
         self, session: TrainingSession, name: str, *, overwrite: bool = False
     ) -> Future[SavedWeights]:
-        return self._engine.submit(
-            lambda room: room.trainer.save(session, name, kind="sampler_weights", optimizer=False, overwrite=overwrite)
-        )
+        return self._save(session, name, kind="sampler_weights", optimizer=False, overwrite=overwrite)
 
     def close_session(self, session: TrainingSession) -> Future[None]:
-        return self._engine.submit(lambda room: room.trainer.close_session(session))
+        return self._engine.submit(lambda room: room.trainer.close_session(session), session=session.session_id)
+
+    def statistics(self) -> Mapping[str, float]:
+        """Of the whole engine: both clients of a backend give the same."""
+        return self._engine.statistics()
 
     def close(self) -> None:
         """Tell the backend; its engine ends when its other client is closed too."""
         self._on_close(self.port_name)
+
+    def _save(
+        self, session: TrainingSession, name: str, *, kind: CheckpointKind, optimizer: bool, overwrite: bool
+    ) -> Future[SavedWeights]:
+        return self._engine.submit(
+            lambda room: room.trainer.save(session, name, kind=kind, optimizer=optimizer, overwrite=overwrite),
+            session=session.session_id,
+            paths=(self._engine.checkpoint_path(kind, name),),
+        )
 
     def _score(
         self,
@@ -128,5 +145,6 @@ class TorchTrainingClient(TrainingClient):
         return self._engine.submit(
             lambda room: room.trainer.forward(
                 session, kept, loss_fn=loss_fn, loss_fn_config=config, logprobs=logprobs, backward=backward
-            )
+            ),
+            session=session.session_id,
         )

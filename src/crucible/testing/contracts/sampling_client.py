@@ -6,29 +6,15 @@ import pytest
 
 from crucible.errors import CheckpointError, ModelError, PortError
 from crucible.ports.datum import ModelInput
-from crucible.ports.sampling_client import SamplingClient, SamplingParams, SamplingSession
+from crucible.ports.sampling_client import SamplingClient, SamplingSession
 from crucible.testing.contracts.futures import outcomes
+from crucible.testing.contracts.sampling_report import SamplingReports, params
 from crucible.testing.contracts.sequences import WAIT, some_ids
-from crucible.testing.contracts.suite import NotExercised, Suite, needed
+from crucible.testing.contracts.suite import NotExercised
 
 
-def params(
-    *,
-    max_tokens: int = 8,
-    temperature: float = 1.0,
-    top_k: int = -1,
-    top_p: float = 1.0,
-    seed: int | None = 1,
-    stop: str | list[str] | list[int] | None = None,
-) -> SamplingParams:
-    """Short, seeded sampling."""
-    return SamplingParams(
-        max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed, stop=stop
-    )
-
-
-class SamplingClientContract(Suite):
-    """The contract of `crucible.ports.SamplingClient`.
+class SamplingClientContract(SamplingReports):
+    """The contract of `crucible.ports.SamplingClient`: completions, and the reports beside them.
 
     Fixtures that the subclass gives:
         client: the adapter, fresh for every test.
@@ -39,31 +25,14 @@ class SamplingClientContract(Suite):
     `tolerance` is 1e-4 nats, for fp32.
     """
 
-    tolerance: float = 1e-4
-
-    @pytest.fixture
-    def client(self) -> SamplingClient:
-        raise needed("client")
-
-    @pytest.fixture
-    def model(self) -> str:
-        raise needed("model")
-
     @pytest.fixture
     def missing_model(self, tmp_path: Path) -> str:
         """A reference to no model."""
         return str(tmp_path / "no-such-model")
 
-    @pytest.fixture
-    def session(self, client: SamplingClient, model: str) -> SamplingSession:
-        return client.start_session(base_model=model).result(WAIT)
-
-    @pytest.fixture
-    def prompt(self, client: SamplingClient, session: SamplingSession) -> ModelInput:
-        return ModelInput.from_ints(some_ids(client.get_tokenizer(session), 5))
-
     def test_a_session_says_what_it_opened(self, session: SamplingSession, model: str) -> None:
         assert (session.base_model, session.model_path) == (model, None)
+        assert (session.digest, session.policy_version) == ("", 0)
 
     def test_a_session_needs_a_model_or_a_path(self, client: SamplingClient) -> None:
         starting = client.start_session()
@@ -145,6 +114,29 @@ class SamplingClientContract(Suite):
         alone = client.sample(session, prompt, num_samples=1, params=params()).result(WAIT)
         assert first == again
         assert [sequence.tokens for sequence in alone.sequences] == [first.sequences[0].tokens]
+
+    def test_a_completion_is_the_same_whatever_is_sampled_beside_it(
+        self, client: SamplingClient, session: SamplingSession, prompt: ModelInput, not_exercised: NotExercised
+    ) -> None:
+        if not client.capabilities().exact:
+            not_exercised("completions beside others: the backend does not promise that they are the same")
+            return
+        asked = params(max_tokens=12, stop=[])
+        alone = client.sample(session, prompt, num_samples=3, params=asked).result(WAIT)
+        tokenizer, other = client.get_tokenizer(session), client.start_session(base_model=session.base_model)
+        crowd = [
+            client.sample(
+                opened,
+                ModelInput.from_ints(some_ids(tokenizer, length, start=length)),
+                num_samples=1 + length % 3,
+                params=params(max_tokens=3 * length, seed=length, stop=[]),
+            )
+            for opened in (session, other.result(WAIT))
+            for length in (2, 9, 5)
+        ]
+        beside = [client.sample(session, prompt, num_samples=3, params=asked) for _ in range(2)]
+        assert [future.result(WAIT) for future in reversed(beside)] == [alone, alone]
+        assert all(future.result(WAIT).sequences for future in crowd)
 
     def test_samples_and_seeds_differ(
         self, client: SamplingClient, session: SamplingSession, prompt: ModelInput

@@ -5,24 +5,18 @@ from pathlib import Path
 import pytest
 
 from crucible.errors import CheckpointError, ForeignCheckpointError
-from crucible.ports.datum import Datum, ModelInput
-from crucible.ports.sampling_client import SamplingClient
+from crucible.ports.datum import Datum
 from crucible.ports.training_client import SessionConfig, TrainingClient, TrainingSession
-from crucible.testing.contracts.sequences import STEP, WAIT, array
+from crucible.testing.contracts.sequences import STEP, WAIT
 from crucible.testing.contracts.suite import NotExercised
-from crucible.testing.contracts.training_updates import TrainingUpdates
+from crucible.testing.contracts.training_losses import TrainingLosses
 
 NOT_PLAIN = ("", ".", "..", "a/b", "../a", "/a")
 """Names that are no plain file name."""
 
 
-class TrainingCheckpoints(TrainingUpdates):
-    """`save_checkpoint`, `load_checkpoint`, `save_weights_for_sampler`."""
-
-    @pytest.fixture
-    def sampling(self) -> SamplingClient | None:
-        """A sampling client of the same backend; without one, opening saved weights is not exercised."""
-        return None
+class TrainingCheckpoints(TrainingLosses):
+    """`save_checkpoint`, `load_checkpoint`, `delete_checkpoint`."""
 
     @pytest.fixture
     def other_model(self) -> str | None:
@@ -208,30 +202,3 @@ class TrainingCheckpoints(TrainingUpdates):
         loading = client.load_checkpoint(client.start_session(config).result(WAIT), saved.path)
         with pytest.raises(ForeignCheckpointError):
             loading.result(WAIT)
-
-    def test_a_sampler_opens_the_weights_as_saved_and_training_cannot_move_them(
-        self,
-        client: TrainingClient,
-        session: TrainingSession,
-        datums: list[Datum],
-        sampling: SamplingClient | None,
-        not_exercised: NotExercised,
-    ) -> None:
-        if sampling is None:
-            not_exercised("opening saved weights: the suite has no sampling client of this backend")
-            return
-        self.train(client, session, datums)
-        trained = client.forward(session, datums[1:])
-        saved = client.save_weights_for_sampler(session, "one").result(WAIT)
-        assert saved.kind == "sampler_weights"
-        before = sampling.start_session(model_path=saved.path).result(WAIT)
-        self.train(client, session, datums)
-        client.forward(session, datums).result(WAIT)
-        after = sampling.start_session(model_path=saved.path).result(WAIT)
-        inputs, targets = datums[1].model_input.to_ints(), datums[1].loss_fn_inputs["target_tokens"].tolist()
-        whole = ModelInput.from_ints([*inputs, int(targets[-1])])
-        expected = pytest.approx(array(trained.result(WAIT), 0).tolist(), abs=self.tolerance)
-        for sampler in (before, after):
-            logprobs = sampling.compute_logprobs(sampler, whole).result(WAIT)
-            assert logprobs[0] is None
-            assert list(logprobs[1:]) == expected

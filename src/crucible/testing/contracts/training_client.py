@@ -11,11 +11,12 @@ from crucible.ports.training_client import SessionConfig, TrainingClient, Traini
 from crucible.testing.contracts.futures import outcomes
 from crucible.testing.contracts.sequences import STEP, WAIT
 from crucible.testing.contracts.suite import NotExercised
-from crucible.testing.contracts.training_checkpoints import TrainingCheckpoints
+from crucible.testing.contracts.training_sampling import TrainingAndSampling
 
 
-class TrainingClientContract(TrainingCheckpoints):
-    """The contract of `crucible.ports.TrainingClient`: scores, updates, checkpoints, and the sessions below.
+class TrainingClientContract(TrainingAndSampling):
+    """The contract of `crucible.ports.TrainingClient`: scores, updates, losses, checkpoints, what a sampler of the same
+    backend makes of them, and the sessions below.
 
     Fixtures that the subclass gives:
         client: the adapter, fresh for every test.

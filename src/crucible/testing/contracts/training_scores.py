@@ -31,9 +31,10 @@ class TrainingScores(Suite):
         raise needed("model")
 
     @pytest.fixture
-    def config(self, model: str) -> SessionConfig:
+    def config(self, client: TrainingClient, model: str) -> SessionConfig:
         """The session that the suite trains."""
-        return SessionConfig(model=model, lora_rank=4, lora_alpha=8.0, seed=1)
+        alpha = client.capabilities().lora_alpha
+        return SessionConfig(model=model, lora_rank=4, lora_alpha=8.0 if alpha is None else alpha, seed=1)
 
     @pytest.fixture
     def session(self, client: TrainingClient, config: SessionConfig) -> TrainingSession:

@@ -3,13 +3,13 @@
 import hashlib
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
-from crucible.errors import CheckpointError, ModelError, PortError, UnsupportedError
+from crucible.errors import CheckpointError, ModelError, PortError
 from crucible.ports.datum import ModelInput
 from crucible.ports.future import Future
 from crucible.ports.sampling_client import (
@@ -23,6 +23,8 @@ from crucible.ports.sampling_client import (
 )
 from crucible.ports.tokenizer import Tokenizer
 from crucible.testing.fakes.call_queue import CallQueue
+from crucible.testing.fakes.sampling_report import likeliest, prompt_report, report_complaints
+from crucible.testing.fakes.sampling_report import prompt_logprobs as scored_prompt
 from crucible.testing.fakes.scores import token_logprobs
 from crucible.testing.fakes.tokenizer import FakeTokenizer
 from crucible.testing.fakes.weights import FakeWeights, WeightsShelf
@@ -61,7 +63,7 @@ class FakeSamplingClient(SamplingClient):
         self._fresh_seeds = itertools.count(1 << 62)  # far from seeds that people choose
 
     def capabilities(self) -> SamplingCapabilities:
-        return SamplingCapabilities(computes=False, report=False)
+        return SamplingCapabilities(computes=False)
 
     def start_session(self, *, base_model: str | None = None, model_path: str | None = None) -> Future[SamplingSession]:
         return self._queue.submit(lambda: self._start(base_model, model_path))
@@ -79,23 +81,33 @@ class FakeSamplingClient(SamplingClient):
         prompt_logprobs: bool = False,
         report: SampleReport | None = None,
     ) -> Future[SampleResponse]:
+        asked = report or SampleReport()
+
         def call() -> SampleResponse:
-            if report is not None:
-                raise UnsupportedError.of("the noop backend gives no such report", given=repr(report))
-            weights = self._weights(session)
+            weights, vocab_size = self._weights(session), self._tokenizer.vocab_size
             tokens = self._prompt(prompt)
-            _check_params(params, num_samples=num_samples, prompt_length=len(tokens))
+            complaints = report_complaints(
+                asked, prompt_length=len(tokens), prompt_logprobs=prompt_logprobs, vocab_size=vocab_size
+            )
+            _check_params(params, num_samples=num_samples, prompt_length=len(tokens), complaints=complaints)
             seed = params.seed if params.seed is not None else next(self._fresh_seeds)
+            drawn = [self._draw(weights, tokens, params, seed, index) for index in range(num_samples)]
+            if k := asked.topk_sample_logprobs:
+                drawn = [self._with_likeliest(weights, tokens[-1], sequence, k) for sequence in drawn]
+            last = asked.prompt_logprobs_last_n
             return SampleResponse(
-                sequences=tuple(self._draw(weights, tokens, params, seed, index) for index in range(num_samples)),
+                sequences=tuple(drawn),
                 provenance=session.provenance(params),
-                prompt_logprobs=_prompt_logprobs(weights, tokens) if prompt_logprobs else None,
+                prompt_logprobs=scored_prompt(weights, tokens, last=last) if prompt_logprobs else None,
+                **prompt_report(
+                    weights, tokens, asked, temperature=params.temperature, seed=seed, vocab_size=vocab_size
+                ),
             )
 
         return self._queue.submit(call)
 
     def compute_logprobs(self, session: SamplingSession, prompt: ModelInput) -> Future[tuple[float | None, ...]]:
-        return self._queue.submit(lambda: _prompt_logprobs(self._weights(session), self._prompt(prompt)))
+        return self._queue.submit(lambda: scored_prompt(self._weights(session), self._prompt(prompt)))
 
     def close_session(self, session: SamplingSession) -> Future[None]:
         def call() -> None:
@@ -155,7 +167,7 @@ class FakeSamplingClient(SamplingClient):
         stopped = False
         while len(tokens) < params.max_tokens and not stopped:
             ends = random.integers(_END_EVERY) == 0
-            tokens.append(min(self._tokenizer.eos_ids) if ends else int(random.choice(_LETTERS)))
+            tokens.append(min(self._tokenizer.eos_ids) if ends else int(_LETTERS[random.integers(len(_LETTERS))]))
             text = self._tokenizer.decode(tokens) if stops.texts else ""
             stopped = tokens[-1] in stops.ids or any(stop in text for stop in stops.texts)
         before = np.asarray([prompt[-1], *tokens[:-1]], dtype=np.int64)
@@ -165,6 +177,10 @@ class FakeSamplingClient(SamplingClient):
             logprobs=tuple(float(value) for value in logprobs),
             stop_reason="stop" if stopped else "length",
         )
+
+    def _with_likeliest(self, weights: FakeWeights, before: int, sequence: SampledSequence, k: int) -> SampledSequence:
+        tops = likeliest(weights, [before, *sequence.tokens[:-1]], k=k, vocab_size=self._tokenizer.vocab_size)
+        return replace(sequence, topk_logprobs=tuple(tops))
 
     def _stops(self, params: SamplingParams) -> _Stops:
         if params.stop is None:
@@ -176,8 +192,18 @@ class FakeSamplingClient(SamplingClient):
         )
 
 
-def _check_params(params: SamplingParams, *, num_samples: int, prompt_length: int) -> None:
+def _check_params(params: SamplingParams, *, num_samples: int, prompt_length: int, complaints: Sequence[str]) -> None:
+    """Raise ValueError, naming `complaints` too, unless the request can be drawn."""
     wrong = [
+        *complaints,
+        *_params_complaints(params, num_samples=num_samples, prompt_length=prompt_length),
+    ]
+    if wrong:
+        raise ValueError("; ".join(wrong))
+
+
+def _params_complaints(params: SamplingParams, *, num_samples: int, prompt_length: int) -> list[str]:
+    return [
         message
         for message, is_wrong in (
             (f"num_samples is {num_samples}: at least 1", num_samples < 1),
@@ -192,10 +218,3 @@ def _check_params(params: SamplingParams, *, num_samples: int, prompt_length: in
         )
         if is_wrong
     ]
-    if wrong:
-        raise ValueError("; ".join(wrong))
-
-
-def _prompt_logprobs(weights: FakeWeights, tokens: Sequence[int]) -> tuple[float | None, ...]:
-    ids = np.asarray(tokens, dtype=np.int64)
-    return (None, *(float(value) for value in token_logprobs(weights, ids[:-1], ids[1:])))

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from crucible.errors import CheckpointError, ForeignCheckpointError, ModelError, PortError, UnsupportedError
+from crucible.errors import CheckpointError, ForeignCheckpointError, ModelError, PortError
 from crucible.ports.datum import Datum, TensorData
 from crucible.ports.future import Future
 from crucible.ports.tokenizer import Tokenizer
@@ -26,9 +26,10 @@ from crucible.ports.training_client import (
     TrainingSession,
 )
 from crucible.testing.fakes.call_queue import CallQueue
-from crucible.testing.fakes.scores import read_datum, token_logprobs
+from crucible.testing.fakes.scores import read_inputs, read_tokens, token_logprobs
 from crucible.testing.fakes.tokenizer import FakeTokenizer
 from crucible.testing.fakes.weights import FakeWeights, WeightsShelf
+from crucible.testing.loss_formulas import FORMULAS, whole_config
 
 
 @dataclass
@@ -63,7 +64,7 @@ class FakeTrainingClient(TrainingClient):
         self._numbers = itertools.count(1)
 
     def capabilities(self) -> TrainingCapabilities:
-        return TrainingCapabilities(losses=frozenset({"cross_entropy"}), computes=False, topk_targets=False)
+        return TrainingCapabilities(losses=frozenset(FORMULAS), computes=False)
 
     def start_session(self, config: SessionConfig) -> Future[TrainingSession]:
         return self._queue.submit(lambda: self._start(config))
@@ -81,7 +82,7 @@ class FakeTrainingClient(TrainingClient):
         logprobs: LogprobsWanted = "all",
     ) -> Future[ForwardBackwardOutput]:
         return self._queue.submit(
-            lambda: self._score(self._adapter(session), datums, loss_fn, loss_fn_config or {}, logprobs)
+            lambda: self._score(self._adapter(session), datums, loss_fn, loss_fn_config, logprobs)[0]
         )
 
     def forward_backward(
@@ -95,8 +96,8 @@ class FakeTrainingClient(TrainingClient):
     ) -> Future[ForwardBackwardOutput]:
         def call() -> ForwardBackwardOutput:
             adapter = self._adapter(session)
-            output = self._score(adapter, datums, loss_fn, loss_fn_config or {}, logprobs)
-            adapter.gradient += output.metrics["loss:sum"]  # linear in the logprobs: its own derivative by scale
+            output, gradient = self._score(adapter, datums, loss_fn, loss_fn_config, logprobs)
+            adapter.gradient += gradient
             return output
 
         return self._queue.submit(call)
@@ -171,35 +172,41 @@ class FakeTrainingClient(TrainingClient):
         adapter: _Adapter,
         datums: Sequence[Datum],
         loss_fn: str,
-        loss_fn_config: Mapping[str, float],
+        loss_fn_config: Mapping[str, float] | None,
         wanted: LogprobsWanted,
-    ) -> ForwardBackwardOutput:
-        if loss_fn not in self.capabilities().losses:
-            raise UnsupportedError.of("the noop backend has no such loss", given=loss_fn, fix="Use cross_entropy")
-        if loss_fn_config:
-            raise UnsupportedError.of("cross_entropy takes no config", given=", ".join(sorted(loss_fn_config)))
+    ) -> tuple[ForwardBackwardOutput, float]:
+        """The output, and the loss's derivative by the logprobs' common scale."""
+        config = whole_config(loss_fn, loss_fn_config)
         outputs: list[Mapping[str, TensorData]] = []
-        loss = 0.0
+        loss = gradient = 0.0
         for datum in datums:
-            tokens, targets, weights = read_datum(datum, vocab_size=self._tokenizer.vocab_size)
+            tokens, targets = read_tokens(datum, vocab_size=self._tokenizer.vocab_size)
+            inputs = read_inputs(datum, loss_fn)
             logprobs = token_logprobs(adapter.weights, tokens, targets)
-            elementwise = -logprobs * weights
-            loss += float(np.sum(elementwise, dtype=np.float64))
-            shown = logprobs if wanted == "all" else np.where(weights == 0, np.float32(np.nan), logprobs)
-            outputs.append({"logprobs": TensorData(shown), "elementwise_loss": TensorData(elementwise)})
-        return ForwardBackwardOutput(loss_fn_output_type="fake", loss_fn_outputs=outputs, metrics={"loss:sum": loss})
+            elementwise, derivative = FORMULAS[loss_fn](logprobs.astype(np.float64), inputs, config)
+            loss += _added(elementwise)
+            gradient += _added(derivative * logprobs)
+            silent = (elementwise == 0) & (derivative == 0) & (wanted == "weighted")
+            outputs.append(
+                {
+                    "logprobs": TensorData(np.where(silent, np.float32(np.nan), logprobs)),
+                    "elementwise_loss": TensorData(elementwise),
+                }
+            )
+        output = ForwardBackwardOutput(loss_fn_output_type="fake", loss_fn_outputs=outputs, metrics={"loss:sum": loss})
+        return output, gradient
 
     def _custom(self, adapter: _Adapter, datums: Sequence[Datum], objective: CustomObjective) -> ForwardBackwardOutput:
         logprobs: list[NDArray[np.float32]] = []
         for datum in datums:
-            tokens, targets, _ = read_datum(datum, vocab_size=self._tokenizer.vocab_size)
+            tokens, targets = read_tokens(datum, vocab_size=self._tokenizer.vocab_size)
             logprobs.append(token_logprobs(adapter.weights, tokens, targets))
         loss, derivatives = objective(datums, logprobs)
         shapes = [np.shape(derivative) for derivative in derivatives]
         if shapes != [values.shape for values in logprobs]:
             raise ValueError(f"the objective's derivative has shapes {shapes}; the logprobs have other ones")
         adapter.gradient += sum(
-            float(np.dot(derivative, values)) for derivative, values in zip(derivatives, logprobs, strict=True)
+            float(np.sum(derivative * values)) for derivative, values in zip(derivatives, logprobs, strict=True)
         )
         return ForwardBackwardOutput(
             loss_fn_output_type="fake",
@@ -234,3 +241,8 @@ class FakeTrainingClient(TrainingClient):
             raise CheckpointError.of("this checkpoint holds no optimizer state", given=path, fix="Load it without")
         adapter.weights = weights if optimizer else replace(weights, optimizer_steps=0)
         adapter.gradient = 0.0
+
+
+def _added(values: NDArray[np.float64]) -> float:
+    """The sum of float32 numbers, which is what a backend gives for each position."""
+    return float(np.sum(values.astype(np.float32), dtype=np.float64))
