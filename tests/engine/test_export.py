@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -13,12 +15,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from crucible.adapters.torch import TorchBackend
 from crucible.engine.export import export_merged, export_peft
-from crucible.engine.options import EngineOptions, ExportDTypeName
-from crucible.engine.room import EngineRoom
+from crucible.engine.options import ExportDTypeName
 from crucible.errors import CheckpointError, UserError
 from crucible.ports.datum import Datum, ModelInput, TensorData
-from crucible.ports.training_client import AdamParams, SessionConfig
+from crucible.ports.training_client import AdamParams, SessionConfig, TrainingClient
+from crucible.testing.fakes import FakeTokenizerStore
 
 TOKENS = [int(token) for token in np.random.default_rng(0).integers(0, 96, size=40)]
 PROGRAM = """
@@ -71,18 +74,29 @@ def make_base(folder: Path, *, tied: bool, seed: int = 0) -> Path:
 def train(folder: Path, *, tied: bool, **layers: bool) -> Trained:
     torch.set_num_threads(1)
     base = make_base(folder / "base", tied=tied)
-    options = EngineOptions(checkpoint_dir=folder / "checkpoints", device="cpu")
-    room = EngineRoom.open(options, resolve_model=lambda _: base, should_stop=lambda: False)
-    session = room.trainer.start_session(SessionConfig(model="tiny", lora_rank=4, lora_alpha=16, **layers))
     targets = {"target_tokens": TensorData(TOKENS[1:])}
     datum = Datum(model_input=ModelInput.from_ints(TOKENS[:-1]), loss_fn_inputs=targets)
-    asked = {"loss_fn": "cross_entropy", "loss_fn_config": None, "logprobs": "all"}
-    for _ in range(6):
-        room.trainer.forward(session, [datum], **asked, backward=True)
-        room.trainer.optim_step(session, AdamParams(learning_rate=0.03))
-    output = room.trainer.forward(session, [datum], **asked, backward=False)
-    saved = room.trainer.save(session, "final", kind="sampler_weights", optimizer=False).result()
+    with training(folder, base) as client:
+        session = client.start_session(SessionConfig(model="tiny", lora_rank=4, lora_alpha=16, **layers)).result()
+        for _ in range(6):
+            client.forward_backward(session, [datum])
+            client.optim_step(session, AdamParams(learning_rate=0.03))
+        output = client.forward(session, [datum]).result()
+        saved = client.save_weights_for_sampler(session, "final").result()
     return Trained(base, Path(saved.path), output.metrics["loss:sum"] / (len(TOKENS) - 1))
+
+
+@contextmanager
+def training(folder: Path, base: Path) -> Iterator[TrainingClient]:
+    """The engine on `base`, whatever the model's name."""
+    backend = TorchBackend(
+        checkpoint_dir=folder / "checkpoints",
+        resolve_model=lambda _: base,
+        tokenizers=FakeTokenizerStore(),
+        device="cpu",
+    )
+    with closing(backend):
+        yield backend.training_client
 
 
 @pytest.fixture(scope="module")
@@ -132,10 +146,9 @@ def test_weights_that_the_dtype_cannot_hold_are_refused(tmp_path: Path) -> None:
     tensors = load_file(base / "model.safetensors")
     tensors["model.layers.0.mlp.down_proj.weight"][0, 0] = 1e5
     save_file(tensors, base / "model.safetensors", metadata={"format": "pt"})
-    options = EngineOptions(checkpoint_dir=tmp_path / "checkpoints", device="cpu")
-    room = EngineRoom.open(options, resolve_model=lambda _: base, should_stop=lambda: False)
-    session = room.trainer.start_session(SessionConfig(model="tiny", lora_rank=4))
-    saved = room.trainer.save(session, "final", kind="sampler_weights", optimizer=False).result()
+    with training(tmp_path, base) as client:
+        session = client.start_session(SessionConfig(model="tiny", lora_rank=4)).result()
+        saved = client.save_weights_for_sampler(session, "final").result()
     with pytest.raises(UserError, match=r"down_proj\.weight has values that float16 cannot hold.*Use bfloat16"):
         export_merged(Path(saved.path), tmp_path / "out", model_folder=base, dtype="float16")
     assert not (tmp_path / "out").exists()
