@@ -106,3 +106,14 @@ def test_no_samples_is_refused(llama: Path, tmp_path: Path) -> None:
 def test_a_models_keys_and_values_take_what_is_said(llama: Path, tmp_path: Path) -> None:
     # Two layers, keys and values, two heads of eight float32 numbers.
     assert sampler(tmp_path).kv_bytes(open_weights(llama).loaded, tokens=10) == 10 * 2 * 2 * 2 * 8 * 4
+
+
+def test_that_a_model_is_decoded_one_at_a_time_is_said_once(
+    model_folder: Callable[[str], Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    weights, shared = open_weights(model_folder("qwen3_moe")), sampler(tmp_path)
+    for _ in range(2):
+        ask(shared, weights)
+    (said,) = caplog.messages
+    assert ": completions are decoded one at a time: " in said
+    shared.fail(RuntimeError("enough"))

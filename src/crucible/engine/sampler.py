@@ -6,6 +6,7 @@ Synchronous: only the engine's thread calls it, but for `statistics`.
 """
 
 import concurrent.futures
+import logging
 from collections import OrderedDict
 from weakref import WeakKeyDictionary
 
@@ -21,6 +22,7 @@ from crucible.ports.datum import ModelInput
 from crucible.ports.sampling_client import SampleReport, SampleResponse, SamplingParams
 from crucible.ports.tokenizer import Tokenizer
 
+_LOG = logging.getLogger("crucible")
 _PROMPT_ALONE = SamplingParams(max_tokens=1, seed=0, stop=[])
 
 
@@ -142,4 +144,6 @@ class Sampler:
         prepared = self._prepared.get(loaded.model)
         if prepared is None:
             prepared = self._prepared[loaded.model] = prepare(loaded, slots=self._options.slots)
+            if prepared.reason and self._options.slots > 1:
+                _LOG.warning("%s: completions are decoded %s", type(loaded.model).__name__, prepared.decoding)
         return prepared
