@@ -394,8 +394,6 @@ sys.exit(f"imported {heavy}" if heavy else 0)
 
 def test_without_the_sdk_the_install_command_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     found = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *more: None if name == "tinker" else found(name, *more)
-    )
+    monkeypatch.setattr(importlib.util, "find_spec", lambda of, *more: None if of == "tinker" else found(of, *more))
     with pytest.raises(MissingExtraError, match=r"pip install 'crucible-kitchen\[tinker\]'"):
         TinkerBackend(tokenizers=FakeTokenizerStore())
