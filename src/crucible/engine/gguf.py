@@ -65,8 +65,8 @@ def _convert(gguf: Path, folder: Path) -> None:
                 **source, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
             )
             tokenizer = AutoTokenizer.from_pretrained(**source)
-    # transformers raises any of these, NotImplementedError for an architecture that it cannot read from GGUF.
-    except (ValueError, KeyError, NotImplementedError, RuntimeError) as error:
+    # transformers raises any of these, a kind of RuntimeError for an architecture that it cannot read from GGUF.
+    except (ValueError, KeyError, RuntimeError) as error:
         raise ModelError.of(
             f"transformers cannot read this GGUF model: {error}",
             where=str(gguf),
