@@ -115,7 +115,8 @@ def test_a_reinforcement_recipe_runs_to_its_end(
     metrics = kitchen.run(module, *arguments, log=tmp_path / "run")
     drift = [abs(value) for row in metrics for name, value in row.items() if name == "optim/kl_sample_train_v1"]
     assert metrics
-    assert not drift or max(drift) < 1e-4  # sampler and trainer agree on the tokens that were drawn
+    # Sampler and trainer agree on the tokens that were drawn; an asynchronous run has also its own steps between them.
+    assert not drift or max(drift) < (1e-2 if "max_steps_off_policy=2" in arguments else 1e-4)
 
 
 def test_dpo_raises_the_margin_through_a_custom_loss(kitchen: Kitchen, tmp_path: Path) -> None:

@@ -35,6 +35,15 @@ def gone(process: int) -> bool:
     return status.exists() and ") Z " in status.read_text()
 
 
+async def ends(process: int) -> bool:
+    """Whether it is gone within ten seconds: what is killed dies when the kernel comes to it, and its parent waits
+    for it alone, not for what it has started."""
+    patience = time.monotonic() + 10
+    while not gone(process) and time.monotonic() < patience:
+        await asyncio.sleep(0.01)
+    return gone(process)
+
+
 async def appears(path: Path) -> None:
     while not path.exists():
         await asyncio.sleep(0.01)
@@ -115,7 +124,7 @@ async def test_however_it_is_ended_its_process_and_what_that_started_are_gone(ho
     with pytest.raises(expected) as caught:
         await task
     assert Break.log == [f"undo hang for {type(caught.value).__name__}"]
-    assert [gone(int(process)) for process in note.read_text().split()] == [True, True]
+    assert [await ends(int(process)) for process in note.read_text().split()] == [True, True]
 
 
 @pytest.mark.parametrize("dies", [False, True])
@@ -125,10 +134,7 @@ async def test_what_a_process_has_forked_neither_keeps_it_from_ending_nor_outliv
     note = tmp_path / "note"
     with pytest.raises(RuntimeError, match="killed by SIGKILL") if dies else nullcontext():
         await asyncio.wait_for(run(Fork("fork", note=str(note), dies=dies)), 30)
-    patience = time.monotonic() + 10
-    while not gone(int(note.read_text())) and time.monotonic() < patience:
-        await asyncio.sleep(0.01)
-    assert gone(int(note.read_text()))
+    assert await ends(int(note.read_text()))
 
 
 async def test_a_value_that_is_changed_in_place_comes_back() -> None:
