@@ -46,6 +46,7 @@ from crucible.framework.stage import Stage as Stage
 from crucible.framework.stage import StageTimeoutError as StageTimeoutError
 from crucible.framework.stopping import RunStopped as RunStopped
 from crucible.framework.stopping import Stop as Stop
+from crucible.framework.versioned import Versioned as Versioned
 from crucible.framework.workflow import optional_ports as optional_ports
 from crucible.framework.workflow import required_ports as required_ports
 
@@ -79,6 +80,7 @@ __all__ = [
     "Stop",
     "Stream",
     "Updates",
+    "Versioned",
     "When",
     "Workflow",
     "Writes",

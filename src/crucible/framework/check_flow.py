@@ -1,6 +1,7 @@
 """Does every value reach its reader? What is read unwritten, what a kill would lose, what pipelining would change."""
 
 from collections.abc import Iterable, Iterator
+from inspect import isclass
 from typing import Any
 
 from crucible.errors import Problem, did_you_mean
@@ -22,6 +23,7 @@ from crucible.framework.nodes import (
 )
 from crucible.framework.slot import READS, UPDATES, WRITES, Durable, Rebuilt, Slot
 from crucible.framework.stage import Stage
+from crucible.framework.versioned import Versioned
 from crucible.framework.workflow import read_slots, touches, written_slots
 
 
@@ -157,7 +159,10 @@ def depth_problems(loop: Loop | Stream, path: str) -> Iterator[Problem]:
         fix = "Write another slot, which a loop around this one runs over"
         what = "the loop changes the slot that it runs over, so a continued run would have other items before it"
         yield Problem(what=what, where=path, given=name, fix=fix)
-    for name in sorted((read_slots(body) | until) & settled - written - over):
+    back = {slot.name for slot in loop.feedback} if isinstance(loop, Stream) else set[str]()
+    if isinstance(loop, Stream):
+        yield from _feedback_problems(loop, path)
+    for name in sorted((read_slots(body) | until) & settled - written - over - back):
         fix = f"Move the writer to the {early}, or the reader to {late}"
         what = f"the {early} or until reads a slot that {late} writes, and {late} runs iterations later"
         yield Problem(what=what, where=path, given=name, fix=fix)
@@ -165,6 +170,21 @@ def depth_problems(loop: Loop | Stream, path: str) -> Iterator[Problem]:
     for name in sorted(handles & read_slots(settle) - settled):
         what = f"{late} reads a slot that the {early} updates in place, and would see a later iteration's"
         yield Problem(what=what, where=path, given=name, fix=f"Move that stage to the {early}")
+
+
+def _feedback_problems(stream: Stream, path: str) -> Iterator[Problem]:
+    """Slots that flow back from consume to produce, and would not be what they are declared to be."""
+    settled = written_slots(stream.consume)
+    for slot in stream.feedback:
+        if slot.name not in settled:
+            yield Problem(what="nothing in consume writes the slot that flows back", where=path, given=slot.name)
+        if not isinstance(slot.survives, Durable):
+            what = "a slot that flows back must be durable: a continued run needs the versions it had"
+            yield Problem(what=what, where=path, given=slot.name, fix="Say Durable(codec)")
+        if not (isclass(slot.type) and issubclass(slot.type, Versioned)):
+            what = f"a slot that flows back holds a Versioned, and {slot.type_name} is none"
+            fix = "Derive its type from crucible.framework.Versioned"
+            yield Problem(what=what, where=path, given=slot.name, fix=fix)
 
 
 _PLAIN = (int, float, bool, str)

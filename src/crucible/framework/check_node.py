@@ -37,6 +37,7 @@ def node_problems(node: Node, path: str) -> Iterator[Problem]:
                 yield Problem(what="a capacity is an integer of 1 or more", where=path, given=repr(node.capacity))
             if not (node.produce and node.consume):
                 yield Problem(what="a stream needs nodes that produce and nodes that consume", where=path)
+            yield from _feedback_problems(node, path)
         case _:
             if not isinstance(node, NODES):
                 yield foreign(node, path, wanted="a node", fix=f"A node is a {_names(NODES)}")
@@ -50,6 +51,12 @@ def _parallel_problems(node: Parallel, path: str) -> Iterator[Problem]:
         yield Problem(what="on_error is halt or continue", where=path, given=repr(node.on_error))
     if not node.branches or not all(node.branches):
         yield Problem(what="a Parallel needs branches, each with nodes", where=path)
+
+
+def _feedback_problems(stream: Stream, path: str) -> Iterator[Problem]:
+    if stream.schedule not in ("exact", "opportunistic"):
+        yield Problem(what="schedule is exact or opportunistic", where=path, given=repr(stream.schedule))
+    yield from _slots_only(f"{path}.feedback", *stream.feedback)
 
 
 def _items_problems(loop: Loop | Stream, path: str) -> Iterator[Problem]:

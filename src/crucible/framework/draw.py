@@ -50,7 +50,8 @@ def _draw(node: Node) -> Iterator[_Drawn]:
             yield _Drawn(f"{node.name}: in parallel", branches)
         case Stream():
             ends = (_Drawn("produce", _tree(node.produce)), _Drawn("consume", _tree(node.consume)))
-            yield _Drawn(f"{node.name}: stream {_items_label(node)}, at most {node.capacity} ahead", ends)
+            back = f", {', '.join(slot.name for slot in node.feedback)} flowing back" if node.feedback else ""
+            yield _Drawn(f"{node.name}: stream {_items_label(node)}, at most {node.capacity} ahead{back}", ends)
         case Workflow():
             yield _Drawn(f"{node.name}: workflow", _tree(node.body))
 

@@ -110,6 +110,8 @@ class _Lifting:
                     consume=consume,
                     bind=None if node.bind is None else self.slots[node.bind],
                     capacity=node.capacity,
+                    feedback=[self.slots[name] for name in node.feedback],
+                    schedule=node.schedule,
                 )
             case ir.WorkflowNode():
                 return Workflow(node.name, body=self.block(node.body), description=node.description)

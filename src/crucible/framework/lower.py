@@ -81,6 +81,8 @@ def _node(node: Node) -> ir.Node:
                 produce=_block(node.produce),
                 consume=_block(node.consume),
                 capacity=node.capacity,
+                feedback=tuple(slot.name for slot in node.feedback),
+                schedule=node.schedule,
             )
         case Workflow():
             return ir.WorkflowNode(name=node.name, body=_block(node.body), description=node.description)

@@ -80,6 +80,11 @@ class Stream:
     over, bind: as in a loop. consume sees the slots that produce and bind wrote as that item's produce left them.
     The plan refuses a produce that reads what consume writes, so that timing cannot change a number. An item counts
     as ahead until it is consumed: with a capacity of 1 the two take turns, with 2 they overlap.
+
+    feedback: slots that consume writes and produce reads all the same; each holds a `Versioned` and is durable.
+    schedule: `exact`: produce of item n sees them as consume of item n - capacity left them (as they were before the
+    stream, if there is none such), so that timing still cannot change a number; `opportunistic`: as they are when it
+    starts. Then a stage that reads them must record what it saw, and go by its record when the run is continued.
     """
 
     name: str
@@ -88,9 +93,11 @@ class Stream:
     consume: "Sequence[Node]" = field(kw_only=True)
     bind: Slot[Any] | None = field(default=None, kw_only=True)
     capacity: int = field(default=2, kw_only=True)
+    feedback: Sequence[Slot[Any]] = field(default=(), kw_only=True)
+    schedule: Literal["exact", "opportunistic"] = field(default="exact", kw_only=True)
 
     def __post_init__(self) -> None:
-        _freeze(self, "produce", "consume")
+        _freeze(self, "produce", "consume", "feedback")
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from crucible.framework.stopping import RunStopped, Stop
 from crucible.framework.survival import durable_slots, rebuilders
 from crucible.framework.threads import Threads
 from crucible.framework.together import together
+from crucible.framework.versioned import fed_back
 from crucible.framework.workflow import written_slots
 from crucible.ports import Port
 from crucible.telemetry import Bus
@@ -328,6 +329,7 @@ class Runner:
                     scope,
                     path=path,
                     iteration=iteration,
+                    state=fed_back(node, scope.state, iteration),
                     record=entries.append,
                     requests=[],
                     position=scope.position.inside(node.name, iteration - 1),

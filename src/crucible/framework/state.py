@@ -1,6 +1,6 @@
 """What is in the slots now, what was in them when a pipelined iteration's body ended, and what is only drafted?"""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from crucible.errors import WorkflowError
 
@@ -9,7 +9,8 @@ class State:
     """The slots' values, by name.
 
     `held(names)` is a view for settling an iteration later: it keeps those slots as they are now, shares all
-    the others, and writes through. `draft()` is a state of its own over this one, which its `commit` writes down.
+    the others, and writes through; `seen(values)` is one that shows other values. `draft()` is a state of its own over
+    this one, which its `commit` writes down.
     """
 
     __slots__ = ("_below", "_live", "_names", "_own", "_under")
@@ -49,6 +50,12 @@ class State:
         view._names = frozenset(names)
         view._own = {name: self.get(name) for name in view._names if self.has(name)}
         view._under = self
+        return view
+
+    def seen(self, values: Mapping[str, object]) -> "State":
+        """A view that shows these values of these slots, shares all the others, and writes through."""
+        view = self.held(())
+        view._names, view._own = frozenset(values), dict(values)
         return view
 
     def draft(self) -> "State":

@@ -59,7 +59,10 @@ class ParallelNode(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=
 
 
 class StreamNode(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="stream", tag_field="node"):
-    """A producer at most `capacity` items ahead of a consumer. over, bind: as in a loop."""
+    """A producer at most `capacity` items ahead of a consumer. over, bind: as in a loop.
+
+    feedback: names of slots that flow back to the producer: by `exact` schedule as they were `capacity` items ago.
+    """
 
     name: str
     over: str | int
@@ -67,6 +70,8 @@ class StreamNode(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="s
     consume: "tuple[Node, ...]"
     bind: str | None = None
     capacity: int = 2
+    feedback: tuple[str, ...] = ()
+    schedule: Literal["exact", "opportunistic"] = "exact"
 
 
 class WorkflowNode(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="workflow", tag_field="node"):

@@ -119,6 +119,8 @@ def _node_problems(node: Node, where: str, slots: Mapping[str, SlotDef]) -> Iter
             yield from _items_problems(node, where, slots)
             if node.capacity < 1:
                 yield Problem(what="the capacity must be at least 1", where=where, given=repr(node.capacity))
+            for slot in node.feedback:
+                yield from _unknown_slot(slot, f"{where}.feedback", slots)
         case ParallelNode():
             if node.max_concurrency is not None and node.max_concurrency < 1:
                 what = "max_concurrency must be at least 1"
