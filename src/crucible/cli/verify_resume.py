@@ -29,6 +29,9 @@ _SHORT: dict[str, object] = {
     "eval_rows": 2,
     "limit": 60,
     "waive": "truncation",
+    "groups_per_batch": 2,
+    "group_size": 4,
+    "eval_groups": 2,
 }
 """What a run is, where nobody says otherwise: enough to be killed in, short enough to be done again."""
 

@@ -92,7 +92,7 @@ def sweep(run_dir: Path) -> None:
     checkpoints = run_dir / "checkpoints"
     kinds = [kind for kind in checkpoints.glob("*") if kind.is_dir() and not kind.is_symlink()]
     for place, form in (
-        *((each, _FILE_IN_THE_MAKING) for each in (run_dir, run_dir / "tokens")),
+        *((each, _FILE_IN_THE_MAKING) for each in (run_dir, run_dir / "tokens", run_dir / "rollouts")),
         *((each, _FOLDER_IN_THE_MAKING) for each in (checkpoints, *kinds)),
     ):
         for left in place.glob(".*"):

@@ -109,8 +109,12 @@ def verify_resume(
 
 
 def files_of(run_dir: Path) -> Iterator[tuple[str, str]]:
-    """(name, sha256) of every file that must be the same: metrics, checkpoints, weights, recorded tokens."""
+    """(name, sha256) of every file that must be the same: metrics, checkpoints, weights, recorded tokens and rollouts.
+
+    Not the journal of verdicts: graders end when they end, and each verdict is in the rollout that it belongs to.
+    """
     below = [path for name in ("checkpoints", "tokens") for path in (run_dir / name).rglob("*")]
+    below += (run_dir / "rollouts").glob("step-*")
     for path in sorted([*(run_dir / name for name in _SAME), *below]):
         if path.is_file():
             yield str(path.relative_to(run_dir)), hashlib.sha256(path.read_bytes()).hexdigest()
