@@ -46,6 +46,17 @@ def test_on_a_terminal_the_steps_share_one_progress_line() -> None:
     assert "step 2/2" in text and "loss 1.2346" in text and "ETA" in text and text.count("\n") == 1
 
 
+def test_a_step_of_reinforcement_learning_shows_its_reward_in_place_of_a_loss_that_says_nothing() -> None:
+    measured = {**training_step(1, 2).measurements, "reward/mean": 0.4375, "kl_sample_train": 1.25e-7}
+    (line,) = shown(Event("training.step", measured, {}, 0), terminal=False).splitlines()
+    assert line == "step 1/2  reward 0.438  kl 1.2e-07  lr 2.00e-04  tok/s 231  ETA ?"
+
+
+def test_rollouts_under_way_are_counted_on_a_terminal_and_silent_elsewhere() -> None:
+    group = Event("rollout.group", {"done": 3, "total": 8, "step": 1, "total_steps": 10}, {}, 0)
+    assert "rollouts 3/8" in shown(group, terminal=True) and shown(group, terminal=False) == ""
+
+
 def test_a_run_that_ends_or_fails_leaves_the_terminal_as_it_was() -> None:
     for end in ("workflow.stop", "workflow.exception"):
         text = shown(training_step(1, 2), Event(end, {}, {}, 0), terminal=True)

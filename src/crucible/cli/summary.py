@@ -16,7 +16,7 @@ from crucible.runtime.curve import draw, terminal_plot
 
 
 def print_summary(result: RunResult, console: Console, *, manifest: str) -> None:
-    """The held-out loss before and after, a sample before and after, the curve, the cost, and what to do next."""
+    """The held-out loss or reward before and after, a sample before and after, the curve, the cost, what to do next."""
     found = result.results
     assert result.run_dir is not None
     _print_samples(found, console)
@@ -33,6 +33,9 @@ def print_summary(result: RunResult, console: Console, *, manifest: str) -> None
     bits_before, bits_after = found.get("eval_bits_per_byte_before"), found.get("eval_bits_per_byte_after")
     if bits_before is not None and bits_after is not None:
         _fact(console, "bits per byte", f"{bits_before:.4f} before → {bits_after:.4f} after")
+    reward_before, reward_after = found.get("eval_reward_mean_before"), found.get("eval_reward_mean_after")
+    if reward_before is not None and reward_after is not None:
+        _fact(console, "held-out", f"mean reward {reward_before:.3f} before → {reward_after:.3f} after")
     if found.get("tokens_per_second"):
         trained = f"{found['tokens']:,} input tokens in {found['steps']} steps and {found['training_seconds']:.0f} s"
         _fact(console, "speed", f"{found['tokens_per_second']:.0f} tokens/s ({trained})")
@@ -41,7 +44,7 @@ def print_summary(result: RunResult, console: Console, *, manifest: str) -> None
     if found.get("peak_memory_bytes"):
         _fact(console, "peak memory", f"{found['peak_memory_bytes'] / 2**30:.2f} GiB")
     if pictures:
-        _fact(console, "loss curve", " ".join(str(path) for path in pictures))
+        _fact(console, f"{pictures[0].stem} curve", " ".join(str(path) for path in pictures))
     _fact(console, "run folder", str(result.run_dir))
     if "final_checkpoint" in found:
         where = "" if manifest == "default" else f" --manifest {manifest}"

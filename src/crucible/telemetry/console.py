@@ -12,6 +12,7 @@ from crucible.telemetry.terminal import Terminal
 EVENTS = (
     "workflow.stop",
     "workflow.exception",
+    "rollout.group",
     "training.step",
     "training.epoch",
     "training.checkpoint",
@@ -24,7 +25,7 @@ _PLAIN_LINES = 100
 
 
 class Console:
-    """A handler that shows step, loss, learning rate, tokens/s and time left; evaluations; checkpoints.
+    """A handler that shows step, loss or reward, learning rate, tokens/s and time left; evaluations; checkpoints.
 
     console: where to; standard error by default, so that a command's own output stays clean.
     """
@@ -39,6 +40,8 @@ class Console:
         match event.name:
             case "training.step":
                 self._show_step(event)
+            case "rollout.group":
+                self._show_rollouts(event)
             case "training.epoch":
                 self._line("epoch", event)
             case "training.checkpoint":
@@ -65,6 +68,13 @@ class Console:
             self._console.print(
                 f"step {step}/{total}  {_numbers(event)}  {self._left(step, total)}", highlight=False, soft_wrap=True
             )
+
+    def _show_rollouts(self, event: Event) -> None:
+        """How far a step's rollouts are; where there is no terminal, lines of steps are enough."""
+        if self._console.is_terminal:
+            told = event.measurements
+            words = f"rollouts {told['done']:.0f}/{told['total']:.0f}"
+            self._bar(int(told["total_steps"])).update(self._task, description=words)
 
     def _bar(self, total: int) -> Progress:
         if self._progress is None:
@@ -98,7 +108,13 @@ class Console:
 
 def _numbers(event: Event) -> str:
     measured = event.measurements
-    shown = (("loss", "loss", "{:.4f}"), ("lr", "learning_rate", "{:.2e}"), ("tok/s", "tokens_per_second", "{:.0f}"))
+    shown = (
+        ("reward", "reward/mean", "{:.3f}"),
+        ("kl", "kl_sample_train", "{:.1e}"),
+        *(() if "reward/mean" in measured else (("loss", "loss", "{:.4f}"),)),
+        ("lr", "learning_rate", "{:.2e}"),
+        ("tok/s", "tokens_per_second", "{:.0f}"),
+    )
     return "  ".join(f"{label} {form.format(measured[key])}" for label, key, form in shown if key in measured)
 
 
