@@ -52,6 +52,12 @@ def test_a_step_of_reinforcement_learning_shows_its_reward_in_place_of_a_loss_th
     assert line == "step 1/2  reward 0.438  kl 1.2e-07  lr 2.00e-04  tok/s 231  ETA ?"
 
 
+def test_of_an_evaluation_of_rewards_the_reward_is_shown_and_not_every_number() -> None:
+    measured = {"step": 0, "groups": 8, "eval/reward/mean": 0.5, "eval/reward/stderr": 0.1, "eval/turns": 1.0}
+    (line,) = shown(Event("eval.result", measured, {"label": "before"}, 0), terminal=False).splitlines()
+    assert line == "eval  label=before  step=0  groups=8  eval/reward/mean=0.5  eval/reward/stderr=0.1"
+
+
 def test_rollouts_under_way_are_counted_on_a_terminal_and_silent_elsewhere() -> None:
     group = Event("rollout.group", {"done": 3, "total": 8, "step": 1, "total_steps": 10}, {}, 0)
     assert "rollouts 3/8" in shown(group, terminal=True) and shown(group, terminal=False) == ""

@@ -1,6 +1,5 @@
 """`crucible inspect`: what will the model see of these rows, and what did it see in that run?"""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,7 +22,7 @@ from crucible.telemetry.terminal import Terminal
 
 if TYPE_CHECKING:
     from crucible.cli.token_text import Found
-    from crucible.runtime.token_rows import Inspection
+    from crucible.runtime.token_rows import Inspection, RolloutsView
 
 _Html = Annotated[
     Path | None,
@@ -77,34 +76,44 @@ def _data(
 def _run(
     run_dir: Annotated[Path, typer.Argument(help="A run's folder.", metavar="RUN_DIR")],
     worst: Annotated[int, typer.Option("--worst", min=0, help="How many of the least likely tokens to list.")] = 10,
-    rows: Annotated[int, typer.Option("--rows", "-n", min=0, help="Also print so many rows.")] = 0,
-    step: Annotated[int | None, typer.Option("--step", min=1, help="Only this step.")] = None,
+    rows: Annotated[int, typer.Option("--rows", "-n", min=0, help="Also print so many rows, or rollouts.")] = 0,
+    step: Annotated[int | None, typer.Option("--step", min=0, help="Only this step.")] = None,
     html: _Html = None,
+    json: Annotated[
+        Path | None, typer.Option("--json", help="Write the tree of an RL run's rollouts.", metavar="FILE")
+    ] = None,
 ) -> None:
     """Show what a run trained on, and how likely it was to the model: crucible inspect run runs/first --html seen.html
 
-    The run's tokens/ has the steps that record_every chose.
+    The run's tokens/ has the steps that record_every chose. Of a run of reinforcement learning: its rollouts, with
+    their rewards, verdicts and advantages; --rows prints those with the lowest rewards.
     """
+    from crucible.cli.rollout_text import lowest_rollouts, print_rollout
     from crucible.cli.token_text import largest_gaps, least_likely, print_legend, print_row, steps_table
     from crucible.runtime.inspecting import inspect_run
 
     console = Terminal()
-    found = inspect_run(run_dir)
-    chosen = [row for row in found.rows if step is None or row.step == step]
-    if step is not None and not chosen:
-        steps = ", ".join(str(one) for one in sorted({row.step for row in found.rows if row.step is not None}))
-        raise ConfigError.of("this step is not recorded", where="--step", given=str(step), fix=f"Recorded: {steps}")
-    found = replace(found, rows=tuple(chosen))
+    found = inspect_run(run_dir, step=step)
+    if json is not None and found.rollouts is None:
+        fix = "Use --html for its tokens"
+        raise ConfigError.of("this run sampled no rollouts, so there is no tree of them", where="--json", fix=fix)
     _print_head(found, console)
-    console.print(steps_table(chosen))
-    _print_found("Least likely trained tokens", "logprob", least_likely(chosen, worst), console)
-    _print_found("Largest gaps between trainer and sampler", "gap", largest_gaps(chosen, worst), console)
-    if rows:
+    if found.rollouts is None:
+        console.print(steps_table(found.rows))
+    else:
+        _print_rollouts(found.rollouts, console)
+    _print_found("Least likely trained tokens", "logprob", least_likely(found.rows, worst), console)
+    _print_found("Largest gaps between trainer and sampler", "gap", largest_gaps(found.rows, worst), console)
+    if found.rollouts is not None:
+        for rollout in lowest_rollouts([found.rollouts.last] if step is None else found.rollouts.steps, rows):
+            print_rollout(rollout, console)
+    elif rows:
         console.print()
         print_legend(console)
-    for row in chosen[:rows]:
-        print_row(row, console)
+        for row in found.rows[:rows]:
+            print_row(row, console)
     _write(found, html, console)
+    _write_tree(found, json, console)
 
 
 def _print_head(found: "Inspection", console: Terminal) -> None:
@@ -127,14 +136,39 @@ def _print_found(title: str, head: str, found: "list[Found]", console: Terminal)
         console.print(tokens_table(found, console, head=head), width=wide)
 
 
+def _print_rollouts(rollouts: "RolloutsView", console: Terminal) -> None:
+    from crucible.cli.rollout_text import groups_table, rollout_steps_table
+
+    wide = console.width if console.is_terminal else max(console.width, 160)
+    console.print(rollout_steps_table(rollouts.curve), width=wide)
+    last = rollouts.last
+    named = f"step {last.step:,}" if last.purpose == "step" else f"the evaluation after step {last.step:,}"
+    console.print(Text(f"\nGroups of {named}", style="bold"))
+    console.print(groups_table(last, console), width=wide)
+
+
 def _write(found: "Inspection", html: Path | None, console: Terminal) -> None:
     if html is None:
         return
-    from crucible.framework import write_atomically
     from crucible.runtime.token_page import page
 
+    _write_file(html, page(found).encode(), console)
+
+
+def _write_tree(found: "Inspection", json: Path | None, console: Terminal) -> None:
+    if json is None:
+        return
+    assert found.rollouts is not None, "checked before anything was printed"
+    from crucible.runtime.rollout_tree_file import tree_file
+
+    _write_file(json, tree_file(found, found.rollouts), console)
+
+
+def _write_file(path: Path, content: bytes, console: Terminal) -> None:
+    from crucible.framework import write_atomically
+
     try:
-        write_atomically(html, page(found).encode())
+        write_atomically(path, content)
     except OSError as error:
-        raise ConfigError.of(f"cannot be written: {error.strerror}", where=str(html)) from error
-    console.print(f"\nwrote {html}", soft_wrap=True)
+        raise ConfigError.of(f"cannot be written: {error.strerror}", where=str(path)) from error
+    console.print(f"\nwrote {path}", soft_wrap=True)

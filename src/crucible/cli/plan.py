@@ -19,6 +19,8 @@ from crucible.cli.arguments import (
     config_layers,
 )
 from crucible.kitchen.plan import Plan
+from crucible.kitchen.rl_plan import RLPlan
+from crucible.ports.training_client import Estimate
 from crucible.runtime.parity import ParityRecord, differences, parity_record, read_record, write_record
 from crucible.telemetry.terminal import Terminal
 from crucible.train.data import DataSurvey
@@ -61,7 +63,10 @@ def register(app: typer.Typer) -> None:
             now = None
             if record is not None or recorded is not None:
                 now = parity_record(recipe, layers, manifest=manifest, adapters=adapters, options=options)
-        _print(found, console)
+        if isinstance(found, RLPlan):
+            _print_rl(found, console)
+        else:
+            _print(found, console)
         if now is not None and record is not None:
             write_record(now, record)
             console.print(f"\nrecorded in {record}", highlight=False, soft_wrap=True)
@@ -101,14 +106,38 @@ def _print(plan: Plan, console: Terminal) -> None:
     console.print(f"\nsteps            {plan.steps:,}{batches}{calls}", highlight=False)
     console.print(f"input tokens     {plan.tokens:,}, of which {plan.trained_tokens:,} trained", highlight=False)
     console.print(f"checkpoints      {plan.checkpoints}", highlight=False)
-    if plan.estimate is None:
+    _print_cost(plan.estimate, plan.checkpoints_kept, console)
+
+
+def _print_rl(plan: RLPlan, console: Terminal) -> None:
+    shortest, mean, longest = plan.prompt_tokens
+    context = f", in a context of {plan.context_length:,}" if plan.context_length else ""
+    lines = {
+        "model": plan.model,
+        "environment": f"{plan.env}, {plan.problems:,} problems in one pass",
+        "prompts": f"{shortest:,} to {longest:,} tokens, {mean:.1f} on average, of the first {plan.measured:,}",
+        "answers": f"up to {plan.max_tokens:,} tokens a turn{context}",
+        "steps": f"{plan.steps:,}, each of {plan.groups_per_step:,} groups of {plan.group_size:,}",
+        "rollouts": f"{plan.rollouts:,}",
+        "sampled tokens": f"at most {plan.sampled_tokens:,} in first turns",
+        "trained tokens": f"at most {plan.trained_tokens:,}, prompts included",
+        "checkpoints": f"{plan.checkpoints}",
+    }
+    for name, told in lines.items():
+        console.print(f"{name:<16} {told}", highlight=False, soft_wrap=True)
+    if plan.estimate is not None:
+        console.print("of training alone, were every answer as long as it may be; sampling comes on top:", style="dim")
+    _print_cost(plan.estimate, plan.checkpoints_kept, console)
+
+
+def _print_cost(estimate: Estimate | None, checkpoints_kept: int, console: Terminal) -> None:
+    if estimate is None:
         console.print("time and memory  this backend does not say", highlight=False)
         return
-    estimate = plan.estimate
     console.print(f"trainable        {estimate.trainable_parameters:,} parameters", highlight=False)
     console.print(f"time             about {_duration(estimate.seconds)}", highlight=False)
     console.print(f"memory           about {estimate.memory_bytes / 2**30:.1f} GiB", highlight=False)
-    size = plan.checkpoints_kept * estimate.checkpoint_bytes
+    size = checkpoints_kept * estimate.checkpoint_bytes
     console.print(f"disk             about {size / 2**20:,.0f} MiB of checkpoints", highlight=False)
     console.print(f"                 ({estimate.basis})", style="dim", highlight=False)
 

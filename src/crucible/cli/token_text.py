@@ -46,10 +46,15 @@ def marks_for(console: Console) -> Marks:
     return _UNICODE if console.encoding.lower().startswith("utf") else _ASCII
 
 
+def is_coloured(console: Console) -> bool:
+    """Whether colours tell what is otherwise told by marks."""
+    return console.color_system is not None and not console.no_color
+
+
 def print_legend(console: Console) -> None:
     """What the colours, or the marks, mean."""
     marks, states = marks_for(console), list(_STYLES)
-    coloured = _coloured(console)
+    coloured = is_coloured(console)
     parts = [_stretch(state, [TokenText(state)], marks, coloured) for state in states]
     parts.append(_stretch("not trained", [TokenText("special token", special=True)], marks, coloured))
     console.print(Text("   ").join([*parts, Text(f"{marks.newline} newline", style="dim")]), soft_wrap=True)
@@ -62,7 +67,7 @@ def print_row(row: ViewRow, console: Console) -> None:
     for problem in row.problems:
         console.print(Text(f"! {shown(problem, marks)}", style="yellow"), soft_wrap=True)
     if row.ids:
-        console.print(_tokens(row, marks, coloured=_coloured(console)), soft_wrap=True)
+        console.print(_tokens(row, marks, coloured=is_coloured(console)), soft_wrap=True)
 
 
 def shown(text: str, marks: Marks) -> str:
@@ -189,10 +194,6 @@ def _visible(character: str, marks: Marks) -> str:
     if character.isprintable() and (character.isascii() or not marks.plain):
         return character
     return character.encode("unicode_escape").decode()
-
-
-def _coloured(console: Console) -> bool:
-    return console.color_system is not None and not console.no_color
 
 
 def _table(*heads: str) -> Table:

@@ -93,17 +93,38 @@ def _sequence_gradient(
         def flat(tensor_GgLD: Tensor, rows: slice = rows) -> Tensor:
             return tensor_GgLD[:, :, rows].flatten(1, 2)
 
-        scores = torch.bmm(flat(q32_GgLD), k32_GLD[:, keys].transpose(1, 2))
-        hidden = _hidden(mask, rows, keys, device=scores.device)
-        scores.unflatten(1, (groups[1], -1)).masked_fill_(hidden, -torch.inf)
-        p32 = scores.softmax(-1)
-        d_out = flat(d_out_GgLD)
-        d_p32 = torch.bmm(d_out, v_GLD[:, keys].transpose(1, 2)).float()
-        d_scores = d_p32.sub_(torch.linalg.vecdot(d_p32, p32)[..., None]).mul_(p32).to(dtype)
-        d_value[:, keys] += torch.bmm(p32.to(dtype).transpose(1, 2), d_out)
-        d_key[:, keys] += torch.bmm(d_scores.transpose(1, 2), flat(q_GgLD))
-        d_query[:, :, rows] = torch.bmm(d_scores, k_GLD[:, keys]).unflatten(1, (groups[1], -1))
+        hidden = _hidden(mask, rows, keys, device=q32_GgLD.device)
+        d_q, d_k, d_v = block_gradient(
+            flat(q_GgLD),
+            k_GLD[:, keys],
+            v_GLD[:, keys],
+            flat(d_out_GgLD),
+            q32=flat(q32_GgLD),
+            k32=k32_GLD[:, keys],
+            hidden=hidden,
+        )
+        d_value[:, keys] += d_v
+        d_key[:, keys] += d_k
+        d_query[:, :, rows] = d_q.unflatten(1, (groups[1], -1))
     return d_query.mul_(scale).flatten(0, 1), d_key.mul_(scale).to(dtype), d_value.to(dtype)
+
+
+def block_gradient(
+    query: Tensor, key: Tensor, value: Tensor, grad: Tensor, *, q32: Tensor, k32: Tensor, hidden: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What a block of queries (G, Q * n, D) adds to the gradients by them and by the keys and values (G, e, D) that they
+    see, Q = H / G; all before the scale, and of the product's dtype.
+
+    q32: the queries, scaled, and k32: the keys, in float32. hidden: (n, e), what each query does not see.
+    """
+    scores = torch.bmm(q32, k32.transpose(1, 2))
+    scores.unflatten(1, (-1, len(hidden))).masked_fill_(hidden, -torch.inf)
+    p32 = scores.softmax(-1)
+    d_p32 = torch.bmm(grad, value.transpose(1, 2)).float()
+    d_scores = d_p32.sub_(torch.linalg.vecdot(d_p32, p32)[..., None]).mul_(p32).to(query.dtype)
+    d_value = torch.bmm(p32.to(query.dtype).transpose(1, 2), grad)
+    d_key = torch.bmm(d_scores.transpose(1, 2), query)
+    return torch.bmm(d_scores, key), d_key, d_value
 
 
 def _hidden(mask: Tensor | None, rows: slice, keys: slice, *, device: torch.device) -> Tensor:

@@ -19,7 +19,8 @@ from crucible.engine.lora import LoraAdapter, LoraMatrices
 from crucible.engine.losses import Loss
 from crucible.engine.model import LoadedModel
 from crucible.engine.packing import Packing
-from crucible.engine.rows import Row
+from crucible.engine.prefix_tree import PrefixTree
+from crucible.engine.shared_prompts import Taken
 from crucible.ports.training_client import LogprobsWanted
 
 
@@ -28,20 +29,70 @@ class Batch:
 
     targets, inputs: (n,), or (n, K) if a row has several targets at a position; K is the most that one has, and
     the others' spare places hold zeros, which have no loss.
+    tree: where the rows' tokens are computed, if what they have in common is computed once.
+    places: (n,), with a tree: where each position's hidden states are; of no account after what is computed of a row.
     """
 
-    def __init__(self, rows: Sequence[Row], *, device: torch.device) -> None:
+    def __init__(self, taken: Taken, *, device: torch.device) -> None:
+        rows = taken.rows
         width = max(row.targets[0].size for row in rows) if any(row.targets.ndim == 2 for row in rows) else None
 
         def joined(parts: Sequence[NDArray[Any]]) -> Tensor:
             return torch.from_numpy(np.concatenate([_widened(part, width) for part in parts])).to(device)
 
         self.packing = Packing(lengths=tuple(len(row.tokens) for row in rows))
-        self.tokens = torch.from_numpy(np.concatenate([row.tokens for row in rows])).to(device)
         self.targets = joined([row.targets for row in rows])
         self.inputs = {name: joined([row.inputs[name] for row in rows]) for name in rows[0].inputs}
         active = torch.from_numpy(np.concatenate([row.active for row in rows]))
         self.active, self.inactive = active.nonzero()[:, 0].to(device), (~active).nonzero()[:, 0].to(device)
+        self._sequences = [row.tokens for row in rows]
+        self.tree: PrefixTree | None = None
+        self.places: Tensor | None = None
+        if taken.sequences is not None:
+            self.tree = PrefixTree.of(taken.sequences)
+            places = np.zeros(self.packing.total, np.int64)
+            for (start, _), own in zip(self.packing.spans, self.tree.places, strict=True):
+                places[start : start + len(own)] = own
+            self.places = torch.from_numpy(places).to(device)
+
+    @property
+    def tokens(self) -> Tensor:
+        """(n,) token ids of the rows, on the CPU."""
+        return torch.from_numpy(np.concatenate(self._sequences))
+
+    @property
+    def computed(self) -> int:
+        """Tokens that go through the model."""
+        return self.packing.total if self.tree is None else len(self.tree.tokens)
+
+    def as_tree(self) -> PrefixTree:
+        """The layout for a row in which other batches share their beginnings, even if this one does not."""
+        return self.tree or PrefixTree.apart(self._sequences)
+
+    def hidden_at(self, hidden: Tensor, positions: Tensor) -> Tensor:
+        """The hidden states of some of the n positions, of those of the computed tokens."""
+        return hidden[positions if self.places is None else self.places[positions]]
+
+    def distinct(self, positions: Tensor) -> tuple[Tensor, Tensor | slice]:
+        """One of all positions with the same hidden states and targets (u,), and for each position, which of them."""
+        if self.places is None:
+            return positions, slice(None)
+        own = torch.cat([self.places[positions, None], self.targets[positions].view(len(positions), -1)], dim=1)
+        _, first, alike = np.unique(own.cpu().numpy(), axis=0, return_index=True, return_inverse=True)
+        return positions[first], torch.from_numpy(alike.reshape(-1)).to(positions.device)
+
+    def spread(self, d_active: Tensor, *, like: Tensor) -> Tensor:
+        """The gradient by the hidden states, of shape `like`, from that of the active positions."""
+        if self.places is None:
+            return torch.zeros_like(like).index_copy_(0, self.active, d_active)
+        total = torch.zeros_like(like, dtype=torch.float32)
+        places = self.places[self.active]
+        # Row by row: a row's places are all different, so that the order of a sum is that of the rows.
+        ends = torch.tensor([end for _, end in self.packing.spans], device=self.active.device)
+        cuts = torch.searchsorted(self.active, ends).diff(prepend=ends.new_zeros(1)).tolist()
+        for own, gradient in zip(places.split(cuts), d_active.float().split(cuts), strict=True):
+            total[own] += gradient
+        return total.to(like.dtype)
 
 
 def _widened(values: NDArray[Any], width: int | None) -> NDArray[Any]:
@@ -78,7 +129,7 @@ def score_hidden(
     wanted: LogprobsWanted,
     backward: bool,
 ) -> BatchScores:
-    """Score a batch by its hidden states (n, H), which are taken as given: detached."""
+    """Score a batch by its computed tokens' hidden states (batch.computed, H), which are taken as given: detached."""
     logprobs = torch.full(batch.targets.shape, torch.nan, device=loaded.device)
     losses = torch.zeros_like(logprobs)
     head_adapter = _head_adapter(loaded, adapter)
@@ -86,7 +137,7 @@ def score_hidden(
     def score(positions: Tensor, objective: Objective, *, backward: bool = False) -> HeadScores:
         scores = score_positions(
             loaded.head,
-            hidden[positions],
+            batch.hidden_at(hidden, positions),
             batch.targets[positions],
             objective,
             adapter=head_adapter,
@@ -107,10 +158,12 @@ def score_hidden(
 
     scores = score(batch.active, objective, backward=backward)
     if wanted == "all" and len(batch.inactive) > 0:
-        score(batch.inactive, _no_loss)
+        first, alike = batch.distinct(batch.inactive)
+        score(first, _no_loss)
+        logprobs[batch.inactive] = logprobs[first[alike]]
     if scores.d_hidden is None or len(batch.active) == 0:
         return BatchScores(logprobs=logprobs, losses=losses)
-    d_hidden = torch.zeros_like(hidden).index_copy_(0, batch.active, scores.d_hidden)
+    d_hidden = batch.spread(scores.d_hidden, like=hidden)
     return BatchScores(logprobs=logprobs, losses=losses, d_hidden=d_hidden, d_head=scores.d_adapter)
 
 
@@ -129,7 +182,7 @@ def score_batch(
         return np.full(batch.targets.shape, np.nan, np.float32), np.zeros(batch.targets.shape, np.float32)
     backward = gradients is not None and len(batch.active) > 0
     with torch.set_grad_enabled(backward):
-        hidden = loaded.hidden_states(batch.tokens, batch.packing)
+        hidden = hidden_states(loaded, batch)
     with torch.no_grad():
         scores = score_hidden(
             loaded, adapter, batch, hidden.detach(), loss=loss, config=config, wanted=wanted, backward=backward
@@ -137,6 +190,13 @@ def score_batch(
     if gradients is not None and scores.d_hidden is not None:
         add_gradients(gradients, loaded, adapter, hidden, scores)
     return scores.logprobs.cpu().numpy(), scores.losses.cpu().numpy()
+
+
+def hidden_states(loaded: LoadedModel, batch: Batch) -> Tensor:
+    """The last hidden states of the batch's computed tokens, (batch.computed, H)."""
+    if batch.tree is not None:
+        return loaded.shared_hidden_states(batch.tree)
+    return loaded.hidden_states(batch.tokens.to(loaded.device), batch.packing)
 
 
 def _no_loss(logprobs: Tensor, _: slice) -> tuple[Tensor, Tensor]:

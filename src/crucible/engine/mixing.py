@@ -21,18 +21,20 @@ from crucible.engine.losses import Loss
 from crucible.engine.micro_batch import Batch, BatchScores, add_head_gradient, score_hidden
 from crucible.engine.model import LoadedModel
 from crucible.engine.packing import Packing
+from crucible.engine.prefix_tree import PrefixTree
 from crucible.engine.rows import Row
 from crucible.engine.scoring import Scores, Tally
+from crucible.engine.shared_prompts import Plan, plan
 from crucible.ports.training_client import LogprobsWanted
 
 
 @dataclass(kw_only=True, eq=False)
 class _Call:
-    """A call on its way: `next` is its first row that was not computed."""
+    """A call on its way: `next` is the place in its order of the first row that was not computed."""
 
     loaded: LoadedModel
     adapter: LoraAdapter
-    rows: Sequence[Row]
+    plan: Plan
     loss: Loss
     config: Mapping[str, float]
     wanted: LogprobsWanted
@@ -44,10 +46,10 @@ class _Call:
 
 @dataclass(frozen=True, kw_only=True)
 class _Part:
-    """A call's rows in a micro-batch, at (start, end) of its tokens."""
+    """A call's rows with the indices `run` in a micro-batch, at (start, end) of its tokens."""
 
     call: _Call
-    run: range
+    run: Sequence[int]
     batch: Batch
     span: tuple[int, int]
 
@@ -87,7 +89,7 @@ class Mixer:
         call = _Call(
             loaded=loaded,
             adapter=adapter,
-            rows=rows,
+            plan=plan(rows, loss=loss, wanted=wanted, can_share=loaded.shares),
             loss=loss,
             config=config,
             wanted=wanted,
@@ -116,7 +118,7 @@ class Mixer:
             except Exception as error:  # noqa: BLE001  (it is that of every call in the micro-batch)
                 for part in parts:
                     self._end(part.call, error)
-        for call in [call for call in sharing if call in self._calls and call.next == len(call.rows)]:
+        for call in [call for call in sharing if call in self._calls and call.next == len(call.plan.order)]:
             self._end(call)
 
     def _parts(self, calls: Sequence[_Call]) -> list[_Part]:
@@ -124,12 +126,12 @@ class Mixer:
         taken = dict.fromkeys(calls, 0)
         room = self._token_budget
         for call in itertools.cycle(calls):
-            open_calls = [each for each in calls if each.next + taken[each] < len(each.rows)]
+            open_calls = [each for each in calls if each.next + taken[each] < len(each.plan.order)]
             if not open_calls:
                 break
             if call not in open_calls:
                 continue
-            length = len(call.rows[call.next + taken[call]].tokens)
+            length = call.plan.cost(call.next + taken[call], first=not taken[call])
             if length > room and room < self._token_budget:
                 break
             taken[call] += 1
@@ -137,9 +139,9 @@ class Mixer:
         parts: list[_Part] = []
         end = 0
         for call in (each for each in calls if taken[each]):
-            run = range(call.next, call.next + taken[call])
-            batch = Batch([call.rows[index] for index in run], device=call.loaded.device)
-            start, end = end, end + batch.packing.total
+            run = call.plan.order[call.next : call.next + taken[call]]
+            batch = Batch(call.plan.taken(run), device=call.loaded.device)
+            start, end = end, end + batch.computed
             parts.append(_Part(call=call, run=run, batch=batch, span=(start, end)))
             call.next += taken[call]
         return parts
@@ -158,17 +160,24 @@ class Mixer:
 
 def _score(loaded: LoadedModel, parts: Sequence[_Part], *, backward: bool) -> None:
     """Compute a micro-batch, and put each part's scores and gradients where they belong."""
-    tokens = torch.cat([part.batch.tokens for part in parts])
-    packing = Packing(lengths=tuple(length for part in parts for length in part.batch.packing.lengths))
     mixed = MixedAdapters(adapters=[part.call.adapter for part in parts], spans=[part.span for part in parts])
     with loaded.active.use_instead(mixed), torch.set_grad_enabled(backward):
-        hidden = loaded.hidden_states(tokens, packing)
+        hidden = _hidden_states(loaded, [part.batch for part in parts])
     scored = [_of_head(loaded, part, hidden.detach()[slice(*part.span)]) for part in parts]
     if backward:
         _backward(loaded, parts, hidden, scored)
     for part, scores in zip(parts, scored, strict=True):
         logprobs, losses = scores.logprobs.cpu().numpy(), scores.losses.cpu().numpy()
         part.call.tally.put(part.run, part.batch, logprobs=logprobs, losses=losses)
+
+
+def _hidden_states(loaded: LoadedModel, batches: Sequence[Batch]) -> torch.Tensor:
+    """The batches' computed tokens, one batch after the other."""
+    if any(batch.tree is not None for batch in batches):
+        return loaded.shared_hidden_states(PrefixTree.joined([batch.as_tree() for batch in batches]))
+    tokens = torch.cat([batch.tokens for batch in batches])
+    packing = Packing(lengths=tuple(length for batch in batches for length in batch.packing.lengths))
+    return loaded.hidden_states(tokens.to(loaded.device), packing)
 
 
 @torch.no_grad()

@@ -9,12 +9,14 @@ other) is probed at load against the model's own plain forward, so a model it do
 
 import hashlib
 import json
+import logging
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 import transformers
 from safetensors import SafetensorError
@@ -22,12 +24,17 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from crucible.engine.attention import IMPLEMENTATION, packed
+from crucible.engine.attention_decode import NoCache, reading
+from crucible.engine.attention_shared import TreeAttention
 from crucible.engine.head import Head, head_logits
 from crucible.engine.lora import ActiveAdapter, LayerKind, LoraAdapter, LoraLinear, layer_kind, new_adapter
 from crucible.engine.options import DTypeName
 from crucible.engine.packing import Packing
+from crucible.engine.prefix_tree import PrefixTree
 from crucible.errors import ModelError, Problem, UnsupportedError
 from crucible.ports.training_client import SessionConfig
+
+_LOG = logging.getLogger("crucible")
 
 _VOLATILE_CONFIG = frozenset({"_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache"})
 _PROBE_LENGTHS = (5, 7)
@@ -44,6 +51,7 @@ class LoadedModel:
     unadaptable: names of weight matrices, by kind, that are no plain linear layer and can carry no adapter.
     context_length: most positions, where the model's config states it.
     fingerprint: sha256 of config, shapes and a sample of the weights; the same in float32 and bfloat16.
+    shares: whether it computes `shared_hidden_states` as it does each sequence alone.
     """
 
     model: PreTrainedModel
@@ -54,6 +62,7 @@ class LoadedModel:
     vocab_size: int
     context_length: int | None
     fingerprint: str
+    shares: bool = False
 
     @property
     def device(self) -> torch.device:
@@ -65,6 +74,15 @@ class LoadedModel:
         positions = torch.cat([torch.arange(length, device=tokens.device) for length in packing.lengths])
         with packed(packing):
             output = self.model.base_model(input_ids=tokens[None], position_ids=positions[None], use_cache=False)
+        return output.last_hidden_state[0]
+
+    def shared_hidden_states(self, tree: PrefixTree) -> Tensor:
+        """Last hidden states (n, H) of a tree's n tokens, each after those that it continues."""
+        tokens, positions = (torch.from_numpy(ids)[None].to(self.device) for ids in (tree.tokens, tree.positions))
+        with reading(TreeAttention(tree, device=self.device)):
+            output = self.model.base_model(
+                input_ids=tokens, position_ids=positions, past_key_values=NoCache(), use_cache=False
+            )
         return output.last_hidden_state[0]
 
 
@@ -89,7 +107,7 @@ def load_model(folder: Path, *, dtype: DTypeName, device: torch.device) -> Loade
         fingerprint=_fingerprint(model),
     )
     _probe(loaded, tolerance=_PROBE_TOLERANCE[dtype])
-    return loaded
+    return replace(loaded, shares=_shares(loaded, tolerance=_PROBE_TOLERANCE[dtype]))
 
 
 def adapter_parameters(loaded: LoadedModel, config: SessionConfig) -> int:
@@ -228,9 +246,7 @@ def _probe(loaded: LoadedModel, *, tolerance: float) -> None:
         alone = [model(input_ids=ids[None, start:end], use_cache=False).logits[0] for start, end in packing.spans]
     finally:
         model.set_attn_implementation(IMPLEMENTATION)
-    theirs = torch.cat(alone).float()
-    spread = (theirs - theirs.mean(dim=-1, keepdim=True)).norm()
-    gap = float((ours - theirs).norm() / spread)
+    gap = _gap(ours, torch.cat(alone))
     if not gap < tolerance:
         raise ModelError(
             Problem(
@@ -238,3 +254,26 @@ def _probe(loaded: LoadedModel, *, tolerance: float) -> None:
                 given=f"relative difference {gap:.2g} between packed and plain logits, allowed {tolerance:g}",
             )
         )
+
+
+@torch.no_grad()
+def _shares(loaded: LoadedModel, *, tolerance: float) -> bool:
+    """Whether sequences with a common beginning, computed once, have the logits that each has alone."""
+    ids = torch.arange(sum(_PROBE_LENGTHS), device=loaded.device) * 7919 % loaded.vocab_size
+    first, second = ids[: _PROBE_LENGTHS[1]], torch.cat([ids[:3], ids[_PROBE_LENGTHS[1] :]])
+    tree = PrefixTree.of([first.cpu().numpy(), second.cpu().numpy()])
+    alone = loaded.hidden_states(torch.cat([first, second]), Packing(lengths=(len(first), len(second))))
+    try:
+        shared = loaded.shared_hidden_states(tree)
+    except Exception as error:  # noqa: BLE001  (a model's code may refuse it in any way; it then trains row by row)
+        _LOG.info("%s: prompts are not shared in training: %s", type(loaded.model).__name__, error)
+        return False
+    places = torch.from_numpy(np.concatenate(tree.places)).to(loaded.device)
+    return _gap(*(head_logits(loaded.head, hidden) for hidden in (shared[places], alone))) < tolerance
+
+
+def _gap(ours: Tensor, theirs: Tensor) -> float:
+    """The logits' relative difference."""
+    theirs = theirs.float()
+    spread = (theirs - theirs.mean(dim=-1, keepdim=True)).norm()
+    return float((ours - theirs).norm() / spread)

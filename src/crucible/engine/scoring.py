@@ -13,8 +13,8 @@ from crucible.engine.loss_metrics import loss_metrics
 from crucible.engine.losses import Loss
 from crucible.engine.micro_batch import Batch, score_batch
 from crucible.engine.model import LoadedModel
-from crucible.engine.packing import micro_batches
 from crucible.engine.rows import Row
+from crucible.engine.shared_prompts import plan
 from crucible.errors import DataError, Problem
 from crucible.ports.training_client import LogprobsWanted
 
@@ -58,10 +58,11 @@ def scoring_steps(
         DataError: naming the rows whose loss is no finite number although their logprobs are.
     """
     tally = Tally(adapter, rows, loss=loss, config=config, backward=backward)
-    for number, run in enumerate(micro_batches([len(row.tokens) for row in rows], token_budget=token_budget)):
+    planned = plan(rows, loss=loss, wanted=wanted, can_share=loaded.shares)
+    for number, run in enumerate(planned.runs(token_budget)):
         if number:
             yield
-        batch = Batch([rows[index] for index in run], device=loaded.device)
+        batch = Batch(planned.taken(run), device=loaded.device)
         with loaded.active.use(adapter):
             scored = score_batch(
                 loaded, adapter, batch, loss=loss, config=config, wanted=wanted, gradients=tally.gradients

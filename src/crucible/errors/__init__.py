@@ -18,6 +18,7 @@ from crucible.errors.user import MissingExtraError as MissingExtraError
 from crucible.errors.user import ModelError as ModelError
 from crucible.errors.user import RendererError as RendererError
 from crucible.errors.user import ResumeError as ResumeError
+from crucible.errors.user import RolloutGapError as RolloutGapError
 from crucible.errors.user import SpecError as SpecError
 from crucible.errors.user import StaleWeightsError as StaleWeightsError
 from crucible.errors.user import UndeclaredSlotError as UndeclaredSlotError
@@ -38,6 +39,7 @@ __all__ = [
     "Problem",
     "RendererError",
     "ResumeError",
+    "RolloutGapError",
     "SpecError",
     "StaleWeightsError",
     "UndeclaredSlotError",

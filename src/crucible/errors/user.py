@@ -65,6 +65,10 @@ class StaleWeightsError(UserError):
     """Tokens of one policy were asked for, and another policy, or the base model, drew them."""
 
 
+class RolloutGapError(UserError):
+    """The sampler's logprobs of on-policy tokens are not the trainer's: what is trained on is not what was sampled."""
+
+
 class ResumeError(UserError):
     """A run cannot be continued as asked: its config, its data, its machine or its folder is not what it was."""
 

@@ -91,7 +91,7 @@ def plan_supervised(
         scored_input_tokens=2 * input_tokens(heldout) if heldout else 0,
         longest=train.lengths.max if train.lengths else 0,
     )
-    saved, kept = _checkpoints(workflow, steps=steps, tokens=tokens)
+    saved, kept = checkpoints_of(workflow, steps=steps, tokens=tokens)
     return Plan(
         model=start.model,
         renderer=dataset.renderer.name,
@@ -114,7 +114,7 @@ def input_tokens(rows: DataSurvey) -> int:
     return rows.tokens_kept - rows.datums
 
 
-def _checkpoints(workflow: Workflow, *, steps: int, tokens: int) -> tuple[int, int]:
+def checkpoints_of(workflow: Workflow, *, steps: int, tokens: int) -> tuple[int, int]:
     """How many checkpoints are saved (an upper bound where two conditions may meet), and how many of them stay."""
     saved = kept = 0
     for node in _nodes(workflow.body):

@@ -7,7 +7,8 @@ from crucible.ir import Experiment
 from crucible.kitchen.config import Layer
 from crucible.kitchen.doctor import diagnose
 from crucible.kitchen.recipe import Recipe
-from crucible.ports import DatasetStore, TokenizerStore, TrainingClient
+from crucible.kitchen.rl_doctor import diagnose_rl, is_rl
+from crucible.ports import DatasetStore, SamplingClient, TokenizerStore, TrainingClient
 from crucible.runtime.blocking import block_on
 from crucible.runtime.facade import prepare
 from crucible.runtime.wiring import Override
@@ -23,7 +24,9 @@ def doctor(
     options: Mapping[str, Mapping[str, object]] | None = None,
     only: Collection[str] = (),
 ) -> list[Finding]:
-    """Examine data, tokenizer, settings and backend; all checks, or those that `only` names. Makes no run folder.
+    """Examine data or environment, tokenizer, settings and backend: all checks, or those that `only` names.
+
+    Makes no run folder.
 
     Raises:
         UserError: if something cannot be read at all, `only` names no check, or the workflow trains nothing. What a
@@ -37,7 +40,19 @@ def doctor(
         assert isinstance(datasets, DatasetStore)
         assert isinstance(tokenizers, TokenizerStore)
         assert isinstance(training, TrainingClient)
-        work = diagnose(prepared.workflow, datasets=datasets, tokenizers=tokenizers, training=training, only=only)
-        return block_on(work)
+        if not is_rl(prepared.workflow):
+            work = diagnose(prepared.workflow, datasets=datasets, tokenizers=tokenizers, training=training, only=only)
+            return block_on(work)
+        sampling = prepared.wiring.port("sampling_client")
+        assert isinstance(sampling, SamplingClient)
+        rolled = diagnose_rl(
+            prepared.workflow,
+            datasets=datasets,
+            tokenizers=tokenizers,
+            training=training,
+            sampling=sampling,
+            only=only,
+        )
+        return block_on(rolled)
     finally:
         prepared.wiring.close()

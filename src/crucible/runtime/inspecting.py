@@ -2,23 +2,25 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from crucible.errors import DataError, PortError, Problem, UserError
+from crucible.errors import ConfigError, DataError, PortError, Problem, UserError
 from crucible.framework import read_history
 from crucible.kitchen.config import Layer
 from crucible.kitchen.materials import Materials, gather
 from crucible.ports import DatasetStore, TokenizerStore
 from crucible.ports.dataset_store import Row, RowSet
+from crucible.runtime import rollout_view
 from crucible.runtime.facade import build_ports, prepare
 from crucible.runtime.finished import FinishedRun, open_run
 from crucible.runtime.prepared import Prepared
 from crucible.runtime.token_rows import Inspection, ViewRow, recorded_views, rendered_views
 from crucible.runtime.wiring import Override
 from crucible.train.data.streamed import StreamedBatch
+from crucible.train.rl.record import rollout_files
 from crucible.train.token_record import StepRecord, read_record, record_files
 from crucible.train.token_texts import TokenReader
 
@@ -58,17 +60,47 @@ def inspect_data(
     return Inspection(title=name, facts=_facts_of_data(materials), notes=notes, rows=tuple(views))
 
 
-def inspect_run(run_dir: Path, *, rows: int = 32) -> Inspection:
+def inspect_run(
+    run_dir: Path, *, rows: int = 32, step: int | None = None, tokens: int = rollout_view.TOKENS
+) -> Inspection:
     """What the model saw in a run: its token records, all of them. Of a run without any, the first `rows` rows that
-    it trains on, rendered again.
+    it trains on, rendered again. Of a run of reinforcement learning, its rollouts, with what was trained of them.
+
+    step: only what this step saw. tokens: of how many tokens rollouts are shown, those that tell most first.
 
     Raises:
-        UserError: if it is no run folder, a record is damaged, or its rows cannot be rendered any more.
+        UserError: if it is no run folder, a record is damaged, the step is not recorded, or its rows cannot be
+            rendered any more.
     """
     run = open_run(run_dir)
     started = _Started.of(run)
-    title, facts = run_dir.resolve().name, {**_facts_of(run), "backend": started.backend}
-    files = record_files(run_dir)
+    if rollout_files(run_dir) or rollout_files(run_dir, "eval"):
+        reader, notes = _reader(run, started)
+        if started.backend == NOOP:
+            notes.append(_FAKE)
+        records = _read_all(record_files(run_dir))
+        view, views, said = rollout_view.view_rollouts(run_dir, reader, records, step=step, tokens=tokens)
+        return Inspection(
+            title=run_dir.resolve().name,
+            facts={**_facts_of(run), "backend": started.backend},
+            notes=(*notes, *said),
+            rows=views,
+            rollouts=view,
+        )
+    found = _seen(run, started, rows=rows)
+    if step is None:
+        return found
+    chosen = tuple(row for row in found.rows if row.step == step)
+    if not chosen:
+        steps = ", ".join(str(one) for one in sorted({row.step for row in found.rows if row.step is not None}))
+        raise ConfigError.of("this step is not recorded", where="--step", given=str(step), fix=f"Recorded: {steps}")
+    return replace(found, rows=chosen)
+
+
+def _seen(run: FinishedRun, started: "_Started", *, rows: int) -> Inspection:
+    """The token records of a run that trains on rows of data."""
+    title, facts = run.run_dir.resolve().name, {**_facts_of(run), "backend": started.backend}
+    files = record_files(run.run_dir)
     if not files:
         views = tuple(_rendered_again(run, started, rows))
         note = (
@@ -79,7 +111,7 @@ def inspect_run(run_dir: Path, *, rows: int = 32) -> Inspection:
     records = _read_all(files)
     reader, notes = _reader(run, started)
     if started.backend == NOOP:
-        notes.append("the backend of this run is a fake: its logprobs follow no model")
+        notes.append(_FAKE)
     for record in records:
         if record.not_kept:
             notes.append(f"step {record.step}: {record.not_kept} further row(s) were trained on and not recorded")
@@ -88,6 +120,7 @@ def inspect_run(run_dir: Path, *, rows: int = 32) -> Inspection:
     return Inspection(title=title, facts=facts, notes=tuple(notes), rows=views)
 
 
+_FAKE = "the backend of this run is a fake: its logprobs follow no model"
 _UNVERIFIED = "this renderer is unverified: its tokens were not compared with the model's own template"
 
 
@@ -188,5 +221,6 @@ def _facts_of_data(materials: Materials) -> dict[str, str]:
 
 
 def _facts_of(run: FinishedRun) -> dict[str, str]:
-    keys = ("model", "dataset", "renderer", "train_on", "max_length", "learning_rate", "seed")
+    keys = ("model", "dataset", "env", "renderer", "train_on", "max_length", "group_size", "groups_per_batch")
+    keys += ("max_tokens", "temperature", "loss", "learning_rate", "seed")
     return {"recipe": run.experiment.id, **{key: str(run.config[key]) for key in keys if key in run.config}}

@@ -4,7 +4,10 @@ from collections.abc import Mapping, Sequence
 
 from crucible.kitchen.config import Layer
 from crucible.kitchen.plan import Plan, plan_supervised
+from crucible.kitchen.rl_doctor import is_rl
+from crucible.kitchen.rl_plan import RLPlan, plan_rl
 from crucible.ports import DatasetStore, TokenizerStore, TrainingClient
+from crucible.runtime.blocking import block_on
 from crucible.runtime.facade import prepare
 from crucible.runtime.wiring import Override
 
@@ -16,7 +19,7 @@ def plan(
     manifest: str | None = None,
     adapters: Mapping[str, Override] | None = None,
     options: Mapping[str, Mapping[str, object]] | None = None,
-) -> Plan:
+) -> Plan | RLPlan:
     """What running this would do and cost. Reads the data and the tokenizer; makes no run folder.
 
     Raises:
@@ -30,6 +33,9 @@ def plan(
         assert isinstance(datasets, DatasetStore)
         assert isinstance(tokenizers, TokenizerStore)
         assert isinstance(training, TrainingClient)
+        if is_rl(prepared.workflow):
+            work = plan_rl(prepared.workflow, datasets=datasets, tokenizers=tokenizers, training=training)
+            return block_on(work)
         return plan_supervised(prepared.workflow, datasets=datasets, tokenizers=tokenizers, training=training)
     finally:
         prepared.wiring.close()

@@ -7,8 +7,22 @@ from crucible.ports.dataset_store import Row
 from crucible.train.data import BuiltDatum, RowRenderer
 from crucible.train.data.dropped import DropCount
 from crucible.train.renderers import RenderedExample
+from crucible.train.rl.record import Purpose
+from crucible.train.rl.tree import StepTree
 from crucible.train.token_record import Figure, RecordedRow, StepRecord, as_float
 from crucible.train.token_texts import TokenReader, TokenText
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutPlace:
+    """Which sequence of a rollout a row is: of what, in which step, of which group and member; part: which of the
+    member's sequences, from 0."""
+
+    purpose: Purpose
+    step: int
+    group: int
+    member: int
+    part: int
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -18,7 +32,7 @@ class ViewRow:
     step, epoch: in which it was trained; None where it has not been. row: its index in the data set; None for rows
     that are known by their count only. ids, texts, weights: N of each. kept: how many tokens come before the cut of
     `max_length`. logprobs, advantages, sampler_logprobs: N of each (None: not computed), or None where the record has
-    none. problems: sentences.
+    none. problems: sentences. rollout: where it was sampled; None of a row of data.
     """
 
     origin: str
@@ -34,6 +48,7 @@ class ViewRow:
     sampler_logprobs: Sequence[float | None] | None = None
     policy_version: int | None = None
     problems: tuple[str, ...] = ()
+    rollout: RolloutPlace | None = None
 
     @property
     def trained(self) -> list[int]:
@@ -47,14 +62,44 @@ class ViewRow:
         return [(value, place) for place in self.trained if known and (value := known[place]) is not None]
 
 
+@dataclass(frozen=True, kw_only=True)
+class StepPoint:
+    """What a step's rollouts, or an evaluation's, come to. metrics: as `rollout_metrics` has them. lowest, highest:
+    rewards; None without any. ended: how many members, by how. tokens: seen and sampled. shown: its tree is here."""
+
+    purpose: Purpose
+    step: int
+    metrics: Mapping[str, float]
+    lowest: float | None
+    highest: float | None
+    ended: Mapping[str, int]
+    tokens: int
+    shown: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RolloutsView:
+    """The rollouts of a run. curve: of every recorded step and evaluation; steps: the trees of those that are shown."""
+
+    curve: tuple[StepPoint, ...]
+    steps: tuple[StepTree, ...]
+
+    @property
+    def last(self) -> StepTree:
+        """Of the last step that is shown; of a run that only evaluated, of its last evaluation."""
+        return next((one for one in reversed(self.steps) if one.purpose == "step"), self.steps[-1])
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Inspection:
-    """Rows and what they are. facts: names and values, for a headline. notes: what a reader must know."""
+    """Rows and what they are. facts: names and values, for a headline. notes: what a reader must know. rollouts: of a
+    run of reinforcement learning; `rows` are then the sequences of the steps that are shown."""
 
     title: str
     facts: Mapping[str, str]
     notes: tuple[str, ...]
     rows: tuple[ViewRow, ...]
+    rollouts: RolloutsView | None = None
 
 
 def recorded_views(record: StepRecord, reader: TokenReader) -> Iterator[ViewRow]:

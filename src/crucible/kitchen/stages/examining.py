@@ -11,6 +11,7 @@ from crucible.ports import TrainingClient
 from crucible.ports.dataset_store import RowSet
 from crucible.train.checks import CHECKS, Examined, Finding, examine, look
 from crucible.train.data import StreamedDataset, SupervisedDataset, TrainingData
+from crucible.train.rl.problem_checks import PROBLEM_CHECKS
 
 EXAMINED_ROWS = 200
 """Rows that are rendered before a run: enough for the shares that the checks go by, and under a second."""
@@ -51,7 +52,7 @@ class ExamineData(Stage):
         findings = waived(findings, self.waive)
         failed = [finding for finding in findings if finding.status == "fail"]
         if failed:
-            raise DataError([_problem(finding) for finding in failed])
+            raise DataError([failure_problem(finding) for finding in failed])
         ctx.record_result("examination", [asdict(finding) for finding in findings])
         counts = {status: sum(each.status == status for each in findings) for status in ("pass", "warn", "skipped")}
         warnings = [str(finding) for finding in findings if finding.status == "warn"]
@@ -81,7 +82,7 @@ class ExamineData(Stage):
 
 def waive_problems(waive: str) -> Iterable[Problem]:
     """What is wrong with the names of a `waive`."""
-    known = [*CHECKS, *BACKEND_CHECKS, ALL]
+    known = [*CHECKS, *BACKEND_CHECKS, *PROBLEM_CHECKS, ALL]
     for name in _names(waive):
         if name not in known:
             yield Problem(what="there is no such check", where="waive", given=name, fix=did_you_mean(name, known))
@@ -103,7 +104,8 @@ def _names(waive: str) -> Collection[str]:
     return [name.strip() for name in waive.split(",") if name.strip()]
 
 
-def _problem(finding: Finding) -> Problem:
+def failure_problem(finding: Finding) -> Problem:
+    """What a failed check says to the user, and how to go on in spite of it."""
     fix = (
         f"{finding.fix}; or accept it with waive={finding.check}"
         if finding.fix

@@ -58,11 +58,11 @@ function build(box) {
   if (!unit || unit.built) return;
   unit.built = true;
   const { row, from, to } = unit, tokens = element("div", "tokens");
+  tokens.dataset.row = row.index;
   unit.spans = Array.from({ length: to - from }, (_, at) => drawToken(row, from + at));
   tokens.append(...unit.spans);
   box.replaceChildren(...(unit.first ? heading(row) : []), ...(to > from ? [tokens] : []));
   box.style.height = "";
-  markMatches(unit);
 }
 
 function clear(box) { // what is far away costs nothing but its height
@@ -77,7 +77,7 @@ function clear(box) { // what is far away costs nothing but its height
 function heading(row) {
   const { step, epoch, row: number, origin, kept, version } = row.given, head = element("header", "rowhead");
   const say = (label, value) => head.append(element("span", "", `${label} `, element("b", "", value)));
-  if (step !== null) say("step", count(step));
+  if (step !== null) say(row.given.eval ? "evaluation after step" : "step", count(step));
   if (epoch) say("epoch", count(epoch));
   if (number !== null) say("row", count(number + 1));
   if (version !== null) say("policy", count(version));
@@ -121,28 +121,22 @@ function drawToken(row, i) {
 }
 
 function tokenClass(row, i) {
-  const bucket = bucketOf(shown.quantity, row, i), special = row.piece(i)[2];
-  return `t${bucket === null ? "" : ` b${bucket}`}${row.isTrained(i) ? " on" : ""}${row.isCut(i) ? " cut" : ""}${special ? " sp" : ""}`;
+  const bucket = bucketOf(shown.quantity, row, i), special = row.piece(i)[2], on = row.isTrained(i) || row.isSampled(i);
+  const hit = shown.matchesOf.get(row)?.some(([, first, last]) => first <= i && i <= last);
+  return `t${bucket === null ? "" : ` b${bucket}`}${on ? " on" : ""}${row.isCut(i) ? " cut" : ""}${special ? " sp" : ""}${hit ? " hit" : ""}`;
 }
 
 function paint() { // the classes of what is drawn, anew
-  byId("rows").dataset.colours = shown.quantity.colours;
-  for (const unit of units.values()) {
-    if (!unit.built) continue;
-    unit.spans.forEach((made, at) => { made.className = tokenClass(unit.row, unit.from + at); });
-    markMatches(unit);
+  for (const id of ["rows", "tree"]) byId(id).dataset.colours = shown.quantity.colours;
+  for (const drawn of document.querySelectorAll(".tokens[data-row]")) {
+    for (const made of drawn.querySelectorAll(".t")) made.className = tokenClass(rows[drawn.dataset.row], Number(made.dataset.i));
   }
 }
 
 function spanOf(row, i) { // the token's element, built if it is not there
+  if (inTree()) return row.member && reveal(row.member)?.querySelector(`.tokens[data-row="${row.index}"] .t[data-i="${i}"]`);
   const box = unitsOf[row.index]?.find((one) => i < units.get(one).to) ?? unitsOf[row.index]?.at(-1);
   if (!box) return null;
   build(box);
   return units.get(box).spans[i - units.get(box).from];
-}
-
-function markMatches({ row, from, to, spans }) {
-  for (const [, first, last] of shown.matchesOf.get(row) ?? []) {
-    for (let i = Math.max(first, from); i <= Math.min(last, to - 1); i++) spans[i - from].classList.add("hit");
-  }
 }

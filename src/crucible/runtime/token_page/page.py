@@ -16,12 +16,13 @@ from typing import Any
 
 import msgspec
 
+from crucible.runtime.token_page.rollouts import rollouts_data
 from crucible.runtime.token_rows import Inspection, ViewRow
 
 
 def page(inspection: Inspection) -> str:
     """The whole page."""
-    style, script = _part("style.css"), "".join(_part(f"{name}.js") for name in _SCRIPTS)
+    style, script = (_parts(_STYLES, "css"), _parts(_SCRIPTS, "js"))
     policy = (
         f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; base-uri 'none'; form-action 'none'"
     )
@@ -35,12 +36,17 @@ def page(inspection: Inspection) -> str:
     return re.sub("%([A-Z]+)%", lambda place: parts[place[1]], _part("page.html"))
 
 
-_SCRIPTS = ("rows", "shown", "drawing", "side", "moving")
+_STYLES = ("style", "rollouts")
+_SCRIPTS = ("rows", "rollouts", "shown", "drawing", "curve", "tree", "turns", "side", "moving")
 """In this order: each uses what those before it define, and runs nothing of those after it until all are there."""
 
 
 def _part(name: str) -> str:
     return files("crucible.runtime.token_page").joinpath(name).read_text(encoding="utf-8")
+
+
+def _parts(names: Sequence[str], kind: str) -> str:
+    return "".join(_part(f"{name}.{kind}") for name in names)
 
 
 def _hash(text: str) -> str:
@@ -55,6 +61,7 @@ def _data(inspection: Inspection) -> str:
         "facts": dict(inspection.facts),
         "notes": list(inspection.notes),
         "rows": [_row(row, pieces) for row in inspection.rows],
+        "rollouts": None if inspection.rollouts is None else rollouts_data(inspection.rollouts, inspection.rows),
         "pieces": list(pieces),
     }
     text = msgspec.json.encode(document).decode()
@@ -77,6 +84,7 @@ def _row(row: ViewRow, pieces: dict[tuple[int, str, bool], int]) -> dict[str, An
         "logprobs": _numbers(row.logprobs),
         "advantages": _numbers(row.advantages),
         "sampler": _numbers(row.sampler_logprobs),
+        "eval": row.rollout is not None and row.rollout.purpose == "eval",
     }
 
 

@@ -43,9 +43,12 @@ class Row {
     this.nll = known ? sum / known : null;
   }
 
+  get place() { return this.member ? this.member.name : `row ${count(this.given.row + 1)}`; }
+  get stepName() { return this.given.step === null ? "" : this.given.eval ? `eval ${this.given.step}` : String(this.given.step); }
   piece(i) { return data.pieces[this.given.tokens[i]]; } // [id, text, special]
   isCut(i) { return i >= this.given.kept; }
   isTrained(i) { return this.weights[i] !== 0 && !this.isCut(i); }
+  isSampled(i) { return this.sampler?.[i] != null; }
   gap(i) { return this.logprobs?.[i] == null || this.sampler?.[i] == null ? null : this.logprobs[i] - this.sampler[i]; }
 
   get text() { // with the offset at which each token starts
@@ -106,6 +109,11 @@ function diverging(bounds, digits) {
 }
 
 const LOGPROB_BOUNDS = [-0.1, -0.5, -1, -2, -4, -7];
+function logprobBucket(value) {
+  const at = LOGPROB_BOUNDS.findIndex((bound) => value > bound);
+  return at < 0 ? 6 : at;
+}
+
 const advantageTop = rows.some((row) => row.advantages) ? largest((row, i) => row.advantages?.[i]) : 1;
 const QUANTITIES = [
   {
@@ -119,7 +127,7 @@ const QUANTITIES = [
     labels: ["above −0.1", "−0.1 to −0.5", "−0.5 to −1", "−1 to −2", "−2 to −4", "−4 to −7", "below −7"],
     there: rows.some((row) => row.logprobs), onlyTrained: true,
     value: (row, i) => row.logprobs?.[i] ?? null,
-    bucket: (value) => { const at = LOGPROB_BOUNDS.findIndex((bound) => value > bound); return at < 0 ? 6 : at; },
+    bucket: logprobBucket,
     worst: { title: "Least likely trained tokens", size: (value) => -value },
   },
   {
@@ -133,6 +141,13 @@ const QUANTITIES = [
     there: rows.some((row) => row.sampler && row.logprobs), onlyTrained: true,
     value: (row, i) => row.gap(i),
     worst: { title: "Largest gaps", size: (value) => Math.abs(value) },
+  },
+  {
+    name: "sampler", title: "Sampler's logprob (nats)", colours: "sequence",
+    labels: ["above −0.1", "−0.1 to −0.5", "−0.5 to −1", "−1 to −2", "−2 to −4", "−4 to −7", "below −7"],
+    there: rows.some((row) => row.sampler), onlyTrained: false, // what was sampled and not trained has one too
+    value: (row, i) => row.sampler?.[i] ?? null, bucket: logprobBucket,
+    worst: { title: "Least likely sampled tokens", size: (value) => -value },
   },
 ];
 

@@ -1,8 +1,9 @@
 // Which rows are shown, what was found in them, and which of their tokens are worst?
 
 const shown = {
-  quantity: QUANTITIES[1].there ? QUANTITIES[1] : QUANTITIES[0],
-  rows: [], // after the filters
+  quantity: QUANTITIES.find((one) => one.there && one.name === (rollouts ? "sampler" : "logprob")) ?? QUANTITIES[0],
+  rows: [], // after the filters, in the order in which they are drawn
+  kept: null, members: [], // after the filters, in the order of the data
   matches: [], at: -1, // [row, first token, last token]; which of them was jumped to
   matchesOf: new Map(), // row -> its matches
   worst: [], worstAt: -1, // [row index, token, value]
@@ -12,26 +13,32 @@ const shown = {
 const query = () => byId("search").value.toLowerCase();
 
 function filter() {
-  const step = byId("step").value, problems = byId("problems").checked;
-  let kept = rows.filter((row) => (!step || String(row.given.step) === step) && (!problems || row.problems.length));
+  const problems = byId("problems").checked;
+  let kept = rows.filter((row) => inStep(row.stepName) && (!problems || row.problems.length) && isSifted(row.member));
   shown.matchesOf = new Map(query() ? kept.map((row) => [row, matchesIn(row)]).filter(([, found]) => found.length) : []);
-  shown.matches = [...shown.matchesOf.values()].flat();
   shown.at = -1;
-  if (query() && byId("matching").checked) kept = kept.filter((row) => shown.matchesOf.has(row));
-  if (kept.length === shown.rows.length && kept.every((row, at) => row === shown.rows[at])) {
+  const matching = query() && byId("matching").checked;
+  if (matching) kept = kept.filter((row) => shown.matchesOf.has(row));
+  const left = problems || matching ? new Set(kept.map((row) => row.member)) : null;
+  const members = rollouts ? rollouts.members.filter((one) => inStep(one.step.name) && isSifted(one) && (!left || left.has(one))) : [];
+  if (shown.kept && isSame(kept, shown.kept) && isSame(members, shown.members)) {
     paint(); // the rows stay; only their matches are others
   } else {
-    show(kept);
+    show(kept, members);
     window.scrollTo(0, 0);
   }
+  shown.matches = shown.rows.flatMap((row) => shown.matchesOf.get(row) ?? []);
   drawFound();
 }
 
-function show(kept) {
-  shown.rows = kept;
-  shown.token = null;
+const inStep = (name) => !byId("step").value || name === byId("step").value;
+const isSame = (some, others) => some.length === others.length && some.every((one, at) => one === others[at]);
+
+function show(kept, members) {
+  Object.assign(shown, { kept, members, token: null });
   drawDetails(null);
-  layOut();
+  shown.rows = inTree() ? drawTree() : kept;
+  if (!inTree()) layOut();
   rank();
 }
 
@@ -49,7 +56,7 @@ function rank() {
   const quantity = worstQuantity(), found = [];
   for (const row of quantity ? shown.rows : []) {
     for (let i = 0; i < row.length; i++) {
-      const value = row.isTrained(i) ? quantity.value(row, i) : null;
+      const value = row.isTrained(i) || !quantity.onlyTrained ? quantity.value(row, i) : null;
       if (value !== null) found.push([row.index, i, value]);
     }
   }
@@ -61,5 +68,6 @@ function rank() {
 }
 
 function worstQuantity() {
-  return shown.quantity.worst ? shown.quantity : QUANTITIES[1].there ? QUANTITIES[1] : null;
+  const usual = QUANTITIES.filter((one) => one.name === "logprob" || one.name === "sampler");
+  return [shown.quantity, ...usual].find((one) => one.worst && one.there) ?? null;
 }

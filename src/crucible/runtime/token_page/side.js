@@ -11,6 +11,7 @@ function drawDetails(place) {
   const logprob = row.logprobs?.[i], sampler = row.sampler?.[i];
   say("id", String(id));
   say("position", `${count(i + 1)} of ${count(row.length)}`);
+  if (row.member) say("sampled", row.isSampled(i) ? "yes" : "no");
   say("loss weight", row.isCut(i) ? "cut off" : row.weights[i] === 0 ? "0, not trained" : String(row.weights[i]));
   if (row.logprobs) say("logprob", logprob === null ? "not computed" : figure(logprob, 4));
   if (Number.isFinite(logprob)) say("probability", `${(100 * Math.exp(logprob)).toPrecision(3)} %`);
@@ -18,8 +19,9 @@ function drawDetails(place) {
   if (row.sampler) say("sampler logprob", sampler === null ? "none" : figure(sampler, 4));
   if (row.gap(i) !== null) say("trainer − sampler", signed(row.gap(i), 4));
   if (row.given.version !== null) say("policy version", count(row.given.version));
-  if (row.given.step !== null) say("step", count(row.given.step));
+  if (row.given.step !== null) say("step", row.given.eval ? `evaluation after ${count(row.given.step)}` : count(row.given.step));
   if (row.given.row !== null) say("row", count(row.given.row + 1));
+  if (row.member) say("rollout", row.place);
   const quoted = special ? text : text === "" ? "(continues the character before)" : JSON.stringify(text);
   byId("token").replaceChildren(element("span", "big", quoted), list);
 }
@@ -59,7 +61,7 @@ function scaleLine(label, className, value, total, bucket) {
 
 function isolate(bucket) {
   shown.only = bucket;
-  if (bucket === null) delete byId("rows").dataset.only; else byId("rows").dataset.only = bucket;
+  for (const { dataset } of [byId("rows"), byId("tree")]) if (bucket === null) delete dataset.only; else dataset.only = bucket;
   drawScale();
 }
 
@@ -72,10 +74,10 @@ function drawWorst() {
     const row = rows[index], bucket = bucketOf(quantity, row, i);
     const before = element("span", "before", element("bdi", "", lead(row, i)));
     const where = element("span", "where", before, element("code", `b${bucket}`, flat(row, i)));
-    const place = row.given.step === null ? `row ${count(row.given.row + 1)}` : `step ${count(row.given.step)}`;
+    const place = row.given.step === null ? row.place : `step ${count(row.given.step)}`;
     const button = element("button", "", element("span", "", figure(value)), where, element("small", "", place));
     button.type = "button";
-    button.title = `position ${count(i + 1)} of row ${count(row.given.row + 1)}, ${row.given.origin}`;
+    button.title = `position ${count(i + 1)} of ${row.place}, ${row.given.origin}`;
     button.addEventListener("click", () => jumpToWorst(at));
     return element("li", "", button);
   }));

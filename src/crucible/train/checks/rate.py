@@ -1,6 +1,7 @@
 """Is the learning rate one that trains this model?"""
 
 from crucible.errors import ConfigError
+from crucible.ports.model_facts import ModelFacts
 from crucible.train.checks.finding import Finding
 from crucible.train.checks.seen import Examined
 from crucible.train.hyperparameters import recommended_lr
@@ -16,12 +17,16 @@ RUINOUS = 0.3
 
 
 def learning_rate(examined: Examined) -> Finding:
+    """The rate of what is examined, judged."""
+    return judge_rate(examined.learning_rate, model=examined.model, facts=examined.facts, computes=examined.computes)
+
+
+def judge_rate(rate: float | None, *, model: str, facts: ModelFacts | None, computes: bool) -> Finding:
     """Within a factor of 10 of the rule in `train/hyperparameters.py`; for other families, in a broad range."""
-    rate = examined.learning_rate
-    if rate is None or not examined.computes:
+    if rate is None or not computes:
         why = "nothing is trained" if rate is None else "the backend computes nothing"
         return Finding(check="learning_rate", status="skipped", sentence=why)
-    rule = _rule(examined)
+    rule = _rule(model, facts)
     low, high = (rule / SANE_FACTOR, rule * SANE_FACTOR) if rule else USUAL
     beside = f"the rule for this model gives {rule:.1e}" if rule else "no rule is known for this model"
     told = f"{rate:.1e}; {beside}, and {low:.0e} to {high:.0e} is usual"
@@ -37,13 +42,13 @@ def learning_rate(examined: Examined) -> Finding:
     )
 
 
-def _rule(examined: Examined) -> float | None:
+def _rule(model: str, facts: ModelFacts | None) -> float | None:
     """None where the model's sizes are not known, or the rule is not calibrated for its family."""
-    if examined.facts is None:
+    if facts is None:
         return None
-    for family in (examined.facts.model_type, examined.model):
+    for family in (facts.model_type, model):
         try:
-            return recommended_lr(family, hidden_size=examined.facts.hidden_size)
+            return recommended_lr(family, hidden_size=facts.hidden_size)
         except ConfigError:
             continue
     return None

@@ -1,0 +1,87 @@
+"""How are the groups of a step rolled out while other work goes on? As tasks, each a function of its index."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from crucible.kitchen.policies import Policy
+from crucible.ports import SamplingClient
+from crucible.train.graders.graders import Graders
+from crucible.train.rl.completer import SessionCompleter
+from crucible.train.rl.rollout import RolloutLimits, rollout_group
+from crucible.train.rl.strategy import RolloutStrategy
+from crucible.train.rl.types import EnvGroupBuilder, TrajectoryGroup
+from crucible.train.seeding import derive_seed
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GroupSampler:
+    """What all groups of a step have in common.
+
+    step: from 1; of an evaluation, the steps done. seed: the run's; purpose: what is drawn from it for.
+    """
+
+    client: SamplingClient
+    policy: Policy
+    graders: Graders
+    limits: RolloutLimits
+    temperature: float
+    strategy: RolloutStrategy
+    step: int
+    seed: int
+    purpose: str = "group"
+
+    def start(self, builder: EnvGroupBuilder, *, index: int) -> "asyncio.Task[TrajectoryGroup]":
+        """Roll out one group of the run, counted from 0: its seed follows from its index."""
+        completer = SessionCompleter(
+            self.client,
+            self.policy.session,
+            max_tokens=self.limits.max_tokens,
+            temperature=self.temperature,
+            policy=self.policy.weights,
+            context_length=self.limits.context_length,
+        )
+        rolling = rollout_group(
+            builder,
+            completer,
+            index=index,
+            seed=derive_seed(self.seed, self.purpose, index),
+            graders=self.graders,
+            step=self.step,
+            limits=self.limits,
+            strategy=self.strategy,
+        )
+        return asyncio.create_task(rolling)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RolloutsInFlight:
+    """A step's groups while they are rolled out: one task each, in the groups' order.
+
+    sampler: of all of them; None where they were taken from the run's record.
+    """
+
+    sampler: GroupSampler | None
+    waiting: Sequence["asyncio.Future[TrajectoryGroup]"]
+
+    async def groups(self, start: int = 0, end: int | None = None) -> list[TrajectoryGroup]:
+        """Those from `start` to `end`, in order, when all of them are done. The first failure ends all the others."""
+        try:
+            return list(await asyncio.gather(*self.waiting[start:end]))
+        except BaseException:
+            await self.cancel()
+            raise
+
+    async def cancel(self) -> None:
+        """End what is not done, and wait until it has ended."""
+        for one in self.waiting:
+            one.cancel()
+        await asyncio.gather(*self.waiting, return_exceptions=True)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StepRollouts:
+    """A step's groups. recorded: they came from the run's record."""
+
+    groups: tuple[TrajectoryGroup, ...]
+    recorded: bool = False

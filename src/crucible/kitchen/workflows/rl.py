@@ -1,0 +1,442 @@
+"""How does reinforcement learning go, stage by stage? In turn, in minibatches as they come, or side by side."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from crucible.framework import Every, Loop, Node, Stream, When, Workflow
+from crucible.kitchen import rl_slots as r
+from crucible.kitchen import slots as s
+from crucible.kitchen.stages.environment import BuildEnvironment, ClearRollouts, CloseGraders, StartGraders
+from crucible.kitchen.stages.gap_alarm import CheckSamplerGap
+from crucible.kitchen.stages.learning import (
+    Assemble,
+    BeginStep,
+    ForwardBackwardPolicy,
+    LearnFromMinibatches,
+    PenalizeDistance,
+    UpdatePolicy,
+)
+from crucible.kitchen.stages.loading import InitSession, InitTokenizer, LoadWeights
+from crucible.kitchen.stages.measuring import EvaluateEnvironment
+from crucible.kitchen.stages.reporting import LogRLMetrics, RecordLearned, SummarizeRL
+from crucible.kitchen.stages.sampling import (
+    AwaitRollouts,
+    ClosePolicies,
+    CloseReference,
+    FirstPolicy,
+    OpenReference,
+    RecordRollouts,
+    SavePolicy,
+    StartRollouts,
+)
+from crucible.kitchen.stages.saving import CloseSession, SaveCheckpoint, SaveFinalWeights, SaveNowAndThen
+from crucible.kitchen.stages.updating import AwaitFuture, StartClock
+from crucible.train.rl.policy_losses import loss_fn_config
+
+
+class RLSettings(Protocol):
+    """What the RL workflow must be told. A recipe's config has these and is passed as it is."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def env(self) -> str: ...
+    @property
+    def environment_options(self) -> Mapping[str, Any]: ...
+    @property
+    def renderer(self) -> str: ...
+    @property
+    def rows(self) -> int | None: ...
+    @property
+    def group_size(self) -> int: ...
+    @property
+    def groups_per_batch(self) -> int: ...
+    @property
+    def max_tokens(self) -> int: ...
+    @property
+    def max_turns(self) -> int | None: ...
+    @property
+    def temperature(self) -> float: ...
+    @property
+    def on_failure(self) -> str: ...
+    @property
+    def loss(self) -> str: ...
+    @property
+    def clip_low(self) -> float | None: ...
+    @property
+    def clip_high(self) -> float | None: ...
+    @property
+    def dro_beta(self) -> float | None: ...
+    @property
+    def advantage(self) -> str: ...
+    @property
+    def length_norm(self) -> str: ...
+    @property
+    def overlong_buffer(self) -> int: ...
+    @property
+    def mask_truncated(self) -> bool: ...
+    @property
+    def kl_coef(self) -> float: ...
+    @property
+    def remove_constant_reward_groups(self) -> bool: ...
+    @property
+    def dynamic_sampling(self) -> int: ...
+    @property
+    def num_substeps(self) -> int: ...
+    @property
+    def gradient_accumulation_steps(self) -> int: ...
+    @property
+    def stream_minibatches(self) -> int: ...
+    @property
+    def max_steps_off_policy(self) -> int: ...
+    @property
+    def schedule(self) -> str: ...
+    @property
+    def gap_limit(self) -> float: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def lr_schedule(self) -> str: ...
+    @property
+    def warmup_steps(self) -> int: ...
+    @property
+    def epochs(self) -> int: ...
+    @property
+    def max_steps(self) -> int | None: ...
+    @property
+    def lora_rank(self) -> int: ...
+    @property
+    def lora_alpha(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def grad_clip_norm(self) -> float: ...
+    @property
+    def save_every(self) -> int: ...
+    @property
+    def save_every_seconds(self) -> float: ...
+    @property
+    def keep_checkpoints(self) -> int: ...
+    @property
+    def keep_best(self) -> int: ...
+    @property
+    def best_metric(self) -> str: ...
+    @property
+    def best_is(self) -> str: ...
+    @property
+    def ttl_seconds(self) -> float: ...
+    @property
+    def eval_every(self) -> int: ...
+    @property
+    def eval_groups(self) -> int: ...
+    @property
+    def eval_temperature(self) -> float: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def grader_workers(self) -> int: ...
+    @property
+    def grader_cpu_seconds(self) -> float: ...
+    @property
+    def waive(self) -> str: ...
+    @property
+    def record_every(self) -> int: ...
+
+
+def rl(settings: RLSettings) -> Workflow:
+    """Sample, grade, learn, step by step; evaluate before and after; save."""
+    evaluate = settings.eval_groups > 0
+    return Workflow(
+        "rl",
+        description="Reinforcement learning with LoRA",
+        body=[
+            *prepare(settings),
+            *([OpenReference("open_reference", into=r.REFERENCE, model=settings.model)] if settings.kl_coef else []),
+            *([_evaluate(settings, "eval_before", "before")] if evaluate else []),
+            StartClock("start_clock", into=s.SETTLED_AT),
+            *([StartClock("start_saving_clock", into=s.SAVED_AT)] if settings.save_every_seconds else []),
+            _steps(settings),
+            *([_evaluate(settings, "eval_after", "after")] if evaluate else []),
+            *([CloseReference("close_reference", reference=r.REFERENCE)] if settings.kl_coef else []),
+            CloseGraders("close_graders", graders=r.GRADERS),
+            ClosePolicies("close_policies", policies=r.POLICIES),
+            SaveFinalWeights("save_final", session=s.SESSION, step=s.STEP),
+            SummarizeRL("summarize", totals=s.TOTALS),
+            CloseSession("close_session", session=s.SESSION),
+        ],
+    )
+
+
+def rl_evaluation(settings: RLSettings, checkpoint: str = "") -> Workflow:
+    """Measure the base model, or with `checkpoint` the weights saved there, on the held-out problems."""
+    label = "checkpoint" if checkpoint else "base"
+    return Workflow(
+        "rl_evaluation",
+        description="Mean reward of a model or a checkpoint on held-out problems",
+        body=[
+            *prepare(settings, checkpoint=checkpoint),
+            _evaluate(settings, "evaluate", label),
+            CloseGraders("close_graders", graders=r.GRADERS),
+            ClosePolicies("close_policies", policies=r.POLICIES),
+            CloseSession("close_session", session=s.SESSION),
+        ],
+    )
+
+
+def prepare(settings: RLSettings, *, checkpoint: str = "") -> list[Node]:
+    """Tokenizer, problems and graders, then the session and the policy that it begins with."""
+    weights: list[Node] = [LoadWeights("load_weights", session=s.SESSION, path=checkpoint)] if checkpoint else []
+    return [
+        ClearRollouts("clear_rollouts"),
+        InitTokenizer("init_tokenizer", model=settings.model, tokenizer=s.TOKENIZER),
+        BuildEnvironment(
+            "build_environment",
+            tokenizer=s.TOKENIZER,
+            problems=r.PROBLEMS,
+            eval_problems=r.EVAL_PROBLEMS,
+            limits=r.LIMITS,
+            iterations=r.ITERATIONS,
+            total_steps=r.TOTAL_STEPS,
+            env=settings.env,
+            model=settings.model,
+            renderer=settings.renderer,
+            options=settings.environment_options,
+            group_size=settings.group_size,
+            groups_per_batch=settings.groups_per_batch,
+            eval_groups=settings.eval_groups,
+            rows=settings.rows,
+            max_tokens=settings.max_tokens,
+            max_turns=settings.max_turns,
+            epochs=settings.epochs,
+            max_steps=settings.max_steps,
+            seed=settings.seed,
+        ),
+        StartGraders(
+            "start_graders",
+            graders=r.GRADERS,
+            workers=settings.grader_workers,
+            cpu_seconds=settings.grader_cpu_seconds,
+        ),
+        InitSession(
+            "init_session",
+            model=settings.model,
+            session=s.SESSION,
+            step=s.STEP,
+            tokens=s.TOKENS,
+            totals=s.TOTALS,
+            lora_rank=settings.lora_rank,
+            lora_alpha=settings.lora_alpha,
+            seed=settings.seed,
+        ),
+        *weights,
+        FirstPolicy("first_policy", session=s.SESSION, policies=r.POLICIES),
+    ]
+
+
+def _steps(settings: RLSettings) -> Loop | Stream:
+    """All steps: one after the other, or with rollouts that run up to so many steps ahead of learning."""
+    ahead = settings.max_steps_off_policy
+    over: dict[str, Any] = {"over": r.ITERATIONS, "bind": r.ITERATION}
+    rest = [
+        *_learn(settings),
+        SavePolicy("save_policy", session=s.SESSION, step=s.STEP, policies=r.POLICIES, keep=ahead + 1),
+        *_now_and_then(settings),
+    ]
+    if not ahead:
+        return Loop("steps", **over, body=[_begin(settings), _start(settings), *rest])
+    return Stream(
+        "steps",
+        **over,
+        produce=[_start(settings)],
+        consume=[_begin(settings), *rest],
+        capacity=ahead + 1,
+        feedback=[r.POLICIES],
+        schedule="opportunistic" if settings.schedule == "opportunistic" else "exact",
+    )
+
+
+def _begin(settings: RLSettings) -> BeginStep:
+    return BeginStep(
+        "begin_step",
+        problems=r.PROBLEMS,
+        iteration=r.ITERATION,
+        total_steps=r.TOTAL_STEPS,
+        step=s.STEP,
+        epoch=r.EPOCH,
+        into=r.STEP_START,
+        learning_rate=settings.learning_rate,
+        lr_schedule=settings.lr_schedule,
+        warmup_steps=settings.warmup_steps,
+    )
+
+
+def _start(settings: RLSettings) -> StartRollouts:
+    ahead = settings.max_steps_off_policy > 0
+    return StartRollouts(
+        "start_rollouts",
+        problems=r.PROBLEMS,
+        graders=r.GRADERS,
+        policies=r.POLICIES,
+        limits=r.LIMITS,
+        iteration=r.ITERATION,
+        total_steps=r.TOTAL_STEPS,
+        into=r.ROLLING,
+        temperature=settings.temperature,
+        on_failure=settings.on_failure,
+        replay="always" if ahead and settings.schedule == "opportunistic" else "same_policy",
+        seed=settings.seed,
+    )
+
+
+def _learn(settings: RLSettings) -> list[Node]:
+    """From the rollouts to the optimizer's steps, and what is said of them."""
+    loss: dict[str, Any] = {"loss": settings.loss, "loss_config": _loss_config(settings)}
+    streamed = settings.stream_minibatches > 1
+    rollouts, batch = (r.STREAMED_ROLLOUTS, r.STREAMED_LEARNING) if streamed else (r.ROLLOUTS, r.LEARNING)
+    gap = CheckSamplerGap(
+        "check_gap",
+        session=s.SESSION,
+        policies=r.POLICIES,
+        batch=batch,
+        result=r.FB_RESULT,
+        step=s.STEP,
+        model=settings.model,
+        limit=settings.gap_limit,
+        ahead=settings.max_steps_off_policy > 0,
+        temperature=settings.temperature,
+    )
+    return [
+        *(_as_they_come(settings, loss) if streamed else _when_all_are_there(settings, loss)),
+        AwaitFuture("await_fb", future=r.FB_FUTURE, into=r.FB_RESULT),
+        *([gap] if settings.gap_limit else []),
+        UpdatePolicy(
+            "optim_step",
+            session=s.SESSION,
+            batch=batch,
+            result=r.FB_RESULT,
+            start=r.STEP_START,
+            into=r.UPDATE,
+            weight_decay=settings.weight_decay,
+            grad_clip_norm=settings.grad_clip_norm,
+            **loss,
+        ),
+        RecordLearned(
+            "record_learned",
+            start=r.STEP_START,
+            rollouts=rollouts,
+            batch=batch,
+            update=r.UPDATE,
+            every=settings.record_every,
+        ),
+        LogRLMetrics(
+            "log_metrics",
+            start=r.STEP_START,
+            rollouts=rollouts,
+            batch=batch,
+            update=r.UPDATE,
+            policies=r.POLICIES,
+            total_steps=r.TOTAL_STEPS,
+            totals=s.TOTALS,
+            settled_at=s.SETTLED_AT,
+            ahead=settings.max_steps_off_policy > 0,
+            **loss,
+        ),
+    ]
+
+
+def _loss_config(settings: RLSettings) -> dict[str, float]:
+    return loss_fn_config(
+        settings.loss, clip_low=settings.clip_low, clip_high=settings.clip_high, beta=settings.dro_beta
+    )
+
+
+def _taught(settings: RLSettings) -> dict[str, Any]:
+    """How datums are made of groups."""
+    return {
+        "advantage": settings.advantage,
+        "length_norm": settings.length_norm,
+        "max_tokens": settings.max_tokens,
+        "overlong_buffer": settings.overlong_buffer,
+        "remove_constant_reward_groups": settings.remove_constant_reward_groups,
+        "mask_truncated": settings.mask_truncated,
+    }
+
+
+def _when_all_are_there(settings: RLSettings, loss: Mapping[str, Any]) -> list[Node]:
+    penalty = PenalizeDistance("penalize_distance", reference=r.REFERENCE, batch=r.LEARNING, coef=settings.kl_coef)
+    return [
+        AwaitRollouts(
+            "await_rollouts",
+            rolling=r.ROLLING,
+            problems=r.PROBLEMS,
+            iteration=r.ITERATION,
+            total_steps=r.TOTAL_STEPS,
+            into=r.ROLLOUTS,
+            more=settings.dynamic_sampling,
+        ),
+        RecordRollouts("record_rollouts", iteration=r.ITERATION, rollouts=r.ROLLOUTS),
+        Assemble(
+            "assemble",
+            rollouts=r.ROLLOUTS,
+            into=r.LEARNING,
+            loss=settings.loss,
+            num_substeps=settings.num_substeps,
+            calls=settings.gradient_accumulation_steps,
+            **_taught(settings),
+        ),
+        *([penalty] if settings.kl_coef else []),
+        ForwardBackwardPolicy("forward_backward", session=s.SESSION, batch=r.LEARNING, into=r.FB_FUTURE, **loss),
+    ]
+
+
+def _as_they_come(settings: RLSettings, loss: Mapping[str, Any]) -> list[Node]:
+    return [
+        LearnFromMinibatches(
+            "forward_backward",
+            session=s.SESSION,
+            rolling=r.ROLLING,
+            rollouts=r.STREAMED_ROLLOUTS,
+            batch=r.STREAMED_LEARNING,
+            into=r.FB_FUTURE,
+            minibatches=settings.stream_minibatches,
+            **loss,
+            **_taught(settings),
+        ),
+        RecordRollouts("record_rollouts", iteration=r.ITERATION, rollouts=r.STREAMED_ROLLOUTS),
+    ]
+
+
+def _now_and_then(settings: RLSettings) -> list[Node]:
+    """Evaluations and checkpoints, behind the step that they are of."""
+    nodes: list[Node] = []
+    if settings.eval_every and settings.eval_groups:
+        nodes.append(When(Every(settings.eval_every, of=s.STEP), [_evaluate(settings, "evaluate", "during")]))
+    if settings.save_every:
+        save = SaveCheckpoint(
+            "save_checkpoint",
+            step=s.STEP,
+            epoch=r.EPOCH,
+            keep_newest=settings.keep_checkpoints,
+            keep_best=settings.keep_best,
+            metric=settings.best_metric,
+            highest=settings.best_is == "highest",
+            ttl_seconds=settings.ttl_seconds,
+        )
+        nodes.append(When(Every(settings.save_every, of=s.STEP), [save]))
+    if settings.save_every_seconds:
+        nodes.append(SaveNowAndThen("save_now_and_then", saved_at=s.SAVED_AT, seconds=settings.save_every_seconds))
+    return nodes
+
+
+def _evaluate(settings: RLSettings, name: str, label: str) -> EvaluateEnvironment:
+    return EvaluateEnvironment(
+        name,
+        problems=r.EVAL_PROBLEMS,
+        graders=r.GRADERS,
+        policies=r.POLICIES,
+        limits=r.LIMITS,
+        step=s.STEP,
+        label=label,
+        temperature=settings.eval_temperature,
+        seed=settings.seed,
+    )

@@ -1,0 +1,46 @@
+"""Which processes and files are there? Looked up in the system, as one would by hand."""
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+
+def processes_with(mark: str) -> list[int]:
+    """Living processes whose command line has this text."""
+    found: list[int] = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if mark in " ".join(process.cmdline()) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+    return found
+
+
+def children_of(pid: int) -> list[int]:
+    """All its descendants that live or are not reaped."""
+    return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+
+
+def open_files() -> int:
+    """Of this process."""
+    return psutil.Process(os.getpid()).num_fds()
+
+
+def comes_true(is_true: Callable[[], bool], *, within: float = 30.0) -> bool:
+    """Whether it does, in so many seconds."""
+    deadline = time.monotonic() + within
+    while not is_true():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def folders_of_graders() -> set[Path]:
+    """Temporary ones."""
+    import tempfile
+
+    return set(Path(tempfile.gettempdir()).glob("crucible-graders-*"))
