@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.contest import CACHE, REPOSITORY, Spread, machine, markdown, say, warn_if_busy, write_report
-from benchmarks.rl_learning.scratch_model import write_scratch_model
+from tests.rl_letters import write_letter_model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +91,11 @@ def run(task: Task, *, seed: int, model: Path | None, folder: Path, manifest: st
     )
 
 
+def scratch_model(folder: Path) -> Path:
+    """The tests' model of random weights over forty characters; made once."""
+    return folder if (folder / "model.safetensors").exists() else write_letter_model(folder)
+
+
 def draw(curves: Sequence[Curve], path: Path, *, title: str) -> None:
     """Mean reward by step, a line per seed."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -121,8 +126,8 @@ def main() -> int:
     args = parser.parse_args()
     warn_if_busy()
     task = TASKS[args.task]
-    model = write_scratch_model(args.folder / "scratch-model") if args.task == "scratch" else None
     args.folder.mkdir(parents=True, exist_ok=True)
+    model = scratch_model(args.folder / "scratch-model") if args.task == "scratch" else None
     curves: list[Curve] = []
     for seed in args.seeds:
         number = 1 + len(list(args.folder.glob(f"{args.task}-{seed}-*")))

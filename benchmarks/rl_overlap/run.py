@@ -18,7 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.contest import REPOSITORY, Spread, machine, markdown, say, warn_if_busy, write_report
-from benchmarks.rl_learning.scratch_model import write_scratch_model
+from tests.rl_letters import write_letter_model
 
 import crucible
 from crucible.train.rl.dataset import ProblemDataset
@@ -129,7 +129,7 @@ def main() -> int:
     register_environment("waiting", waiting, description="answers that take their time to be judged")
     found: dict[str, list[Times]] = {mode: [] for mode in MODES}
     with TemporaryDirectory() as place:
-        model = write_scratch_model(Path(place) / "model")
+        model = write_letter_model(Path(place) / "model")
         for repeat in range(args.repeats):
             for number, (mode, values) in enumerate(MODES.items()):
                 folder = Path(place) / f"{repeat}-{number}"

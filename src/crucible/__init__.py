@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from crucible.runtime.facade import train as train
     from crucible.runtime.facade import validate as validate
     from crucible.runtime.planning import plan as plan
+    from crucible.train.graders.registry import register_grader as register_grader
+    from crucible.train.rl.environments.registry import register_environment as register_environment
 
 _FACADE = (
     "arun",
@@ -48,6 +50,8 @@ __all__ = [
     "eval",
     "plan",
     "recipes",
+    "register_environment",
+    "register_grader",
     "resume",
     "run",
     "run_spec",
@@ -65,6 +69,14 @@ def __getattr__(name: str) -> Any:
         from crucible.runtime.examining import doctor
 
         return doctor
+    if name == "register_environment":
+        from crucible.train.rl.environments.registry import register_environment
+
+        return register_environment
+    if name == "register_grader":
+        from crucible.train.graders.registry import register_grader
+
+        return register_grader
     if name in _FACADE:
         from crucible.runtime import facade
 

@@ -5,11 +5,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from sampled_groups import sample_groups
 
 import crucible
 from crucible.__main__ import main
+from crucible.runtime.inspecting import inspect_run
 from crucible.train.rl.record import learned_group, rollouts_file, write_learned, write_rollouts
+from sampled_groups import sample_groups
 
 
 @pytest.fixture
@@ -40,6 +41,33 @@ def made(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def folder(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "rl"))
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that learned from its rollouts."""
+    folder = tmp_path_factory.mktemp("runs") / "trained"
+    config = {"model": str(tiny_model), "env": "letters", "group_size": 4, "groups_per_batch": 3, "max_tokens": 4}
+    more = {"max_steps": 2, "eval_every": 0, "record_every": 1, "remove_constant_reward_groups": False}
+    crucible.run("rl_basic", {**config, **more}, run_dir=folder)
+    return folder
+
+
+def test_a_real_run_shows_what_it_sampled_and_trained(said, trained: Path, tmp_path: Path) -> None:
+    code, text = said("inspect", "run", trained, "--rows", "1", "--json", tmp_path / "tree.json")
+    assert code == 0 and "letters/copy" in text and "Groups of step 2" in text
+    told = json.loads((tmp_path / "tree.json").read_bytes())
+    steps = [step for step in told["steps"] if step["purpose"] == "step"]
+    assert [step["step"] for step in steps] == [1, 2] and all(len(step["groups"]) == 3 for step in steps)
+    members = [one for step in steps for group in step["groups"] for one in group["members"]]
+    assert all(one["advantage"] is not None and one["turns"][0]["tokens"] for one in members)
+
+
+def test_sampler_and_trainer_agree_on_what_a_real_run_sampled(trained: Path) -> None:
+    rows = [row for row in inspect_run(trained).rows if row.rollout is not None and row.rollout.purpose == "step"]
+    pairs = [(row, place, value) for row in rows for value, place in row.trained_logprobs]
+    gaps = [abs(value - ((row.sampler_logprobs or ())[place] or 0.0)) for row, place, value in pairs]
+    assert len(rows) == 24 and gaps and max(gaps) < 1e-4
 
 
 def test_steps_and_the_last_steps_groups_are_listed(said, folder: Path) -> None:

@@ -8,10 +8,20 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_blocks_of_extending_md_run(tmp_path: Path) -> None:
-    text = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
-    program = tmp_path / "extending.py"
+def output_of(page: str, folder: Path) -> str:
+    """What the blocks of a page print."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    program = folder / "program.py"
     program.write_text("\n".join(re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)), encoding="utf-8")
     done = subprocess.run([sys.executable, program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "draw: Draw" in done.stdout
+    return done.stdout
+
+
+def test_the_blocks_of_extending_md_run(tmp_path: Path) -> None:
+    assert "draw: Draw" in output_of("extending.md", tmp_path)
+
+
+def test_the_blocks_of_environments_md_run(tmp_path: Path) -> None:
+    printed = output_of("environments.md", tmp_path)
+    assert len(printed.splitlines()) == 3 and "turns" in printed

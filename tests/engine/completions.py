@@ -17,7 +17,9 @@ from crucible.testing.fakes import FakeTokenizer
 
 TOKENIZER = FakeTokenizer()
 PROMPT = tuple(TOKENIZER.encode("Twenty tokens, or so: ").ids)
-LONG_PROMPT = tuple(TOKENIZER.encode("A prompt that is long enough to be shared by sequences: ").ids)
+LONG_PROMPT = tuple(
+    TOKENIZER.encode("A prompt that is long enough to be shared by the sequences that continue it: ").ids
+)
 PROVENANCE = Provenance(base_model="tiny", digest="", policy_version=0, temperature=1.0)
 
 

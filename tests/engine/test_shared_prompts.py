@@ -1,7 +1,8 @@
 """Has a prompt that is computed once the scores and gradients of one that is computed for every member?"""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,25 @@ import torch
 from group_data import assert_equal, group, members, one_by_one, tokens
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rl_data import Bench, relative, with_inputs
+from rl_data import Bench, drawn_adapter, relative, with_inputs
 from tiny_models import EXACT, WINDOW, datums
 
+from crucible.engine import attention_shared
+from crucible.engine.attention_shared import TreeAttention
 from crucible.engine.losses import LOSSES
-from crucible.engine.model import LoadedModel
+from crucible.engine.mixing import Mixer
+from crucible.engine.model import LoadedModel, load_model
+from crucible.engine.rows import rows_of
+from crucible.engine.scoring import Scores
+from crucible.ports.datum import Datum
 
 SIX = list(LOSSES)
+
+
+def submitted(mixer: Mixer, bench: Bench, examples: Sequence[Datum], loss_fn: str) -> "Future[Scores]":
+    loss, loaded = LOSSES[loss_fn], bench.loaded
+    rows = rows_of(examples, loss, vocab_size=loaded.vocab_size, context_length=loaded.context_length)
+    return mixer.submit(loaded, bench.adapter, rows, loss=loss, config=loss.config, wanted="all", backward=True)
 
 
 @pytest.fixture(scope="module")
@@ -137,9 +150,59 @@ def test_texts_that_share_a_system_prompt_alone_are_laid_out_row_by_row(bench: B
     assert computed == []
 
 
-def test_bfloat16_gradients_follow_float32s(model_folder: Callable[[str], Path]) -> None:
-    from crucible.engine.model import load_model
+@pytest.mark.parametrize("name", ["llama", "mistral"])
+def test_a_long_row_is_cut_into_smaller_blocks(
+    name: str, model_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench.of(model_folder(name))
+    examples = group(bench, "ppo", prompt=60)
+    whole = bench.score(examples, "ppo", token_budget=1000)
+    monkeypatch.setattr(attention_shared, "_LONG", 10)
+    assert_equal(bench.score(examples, "ppo", token_budget=1000), whole)
 
+
+@settings(deadline=None, max_examples=15)
+@given(
+    lengths=st.lists(st.integers(1, 45), max_size=4),
+    budget=st.integers(1, 120),
+    losses=st.permutations(SIX),
+    seed=st.integers(0, 9),
+)
+def test_groups_of_several_sessions_mix_with_others_calls(
+    bench: Bench, lengths: list[int], budget: int, losses: list[str], seed: int
+) -> None:
+    mixer, other = Mixer(token_budget=budget), Bench(bench.loaded, drawn_adapter(bench.loaded, train_attn=False))
+    calls = [
+        (bench, losses[0], group(bench, losses[0], seed=seed)),
+        (other, losses[1], group(other, losses[1], prompt=31)),
+        (other, "cross_entropy", datums(*lengths)),
+    ]
+    futures = [submitted(mixer, own, examples, loss_fn) for own, loss_fn, examples in calls]
+    while mixer.busy:
+        mixer.step()
+    for (own, loss_fn, examples), future in zip(calls, futures, strict=True):
+        if examples:
+            assert_equal(future.result(), one_by_one(own, examples, loss_fn))
+
+
+def test_a_model_that_cannot_be_laid_out_so_trains_row_by_row(
+    llama: Path, monkeypatch: pytest.MonkeyPatch, computed: list[int]
+) -> None:
+    attend = TreeAttention.attend
+
+    def leaking(self: TreeAttention, query: torch.Tensor, *given: object) -> torch.Tensor:
+        return attend(self, query, *given) + query.sum()
+
+    monkeypatch.setattr(TreeAttention, "attend", leaking)
+    bench = Bench.of(llama)
+    assert not bench.loaded.shares
+    examples = group(bench, "ppo")
+    computed.clear()  # of the probe
+    assert_equal(bench.score(examples, "ppo"), one_by_one(bench, examples, "ppo"))
+    assert computed == []
+
+
+def test_bfloat16_gradients_follow_float32s(model_folder: Callable[[str], Path]) -> None:
     whole = Bench.of(model_folder("llama"))
     loaded = load_model(model_folder("llama"), dtype="bfloat16", device=torch.device("cpu"))
     half = Bench(loaded, whole.adapter)

@@ -2,8 +2,10 @@
 
 import ctypes
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -98,6 +100,11 @@ def leave_processes(item: Item) -> float:
     return 1.0
 
 
+def kill_keeper(item: Item) -> float:
+    os.kill(os.getppid(), signal.SIGKILL)
+    return 1.0
+
+
 def answer_twice(item: Item) -> float:
     os.fork()
     return 1.0
@@ -118,6 +125,11 @@ def say_hash(item: Item) -> tuple[float, str]:
     return 1.0, str(hash("the order of a set"))
 
 
+def leave_thread(item: Item) -> tuple[float, str]:
+    threading.Thread(target=hang, args=(item,), daemon=True).start()
+    return say_process(item)
+
+
 def seven(item: Item) -> Verdict:
     return Verdict.of(item["value"] % 7)
 
@@ -125,7 +137,7 @@ def seven(item: Item) -> Verdict:
 NAMES = [
     *("hang", "wait_for_ever", "allocate_10_gb", "crash", "leave", "raise_unprintable", "return_odd", "return_nan"),
     *("write_much", "forge_answers", "spawn_doubling", "leave_processes", "answer_twice", "count", "say_process"),
-    *("say_hash", "seven"),
+    *("say_hash", "seven", "leave_thread", "kill_keeper"),
 ]
 for _name in NAMES:
     register_grader(_name, globals()[_name])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from watching import children_of, comes_true, folders_of_graders, processes_with
+from watching import children_of, comes_true, folders_of_graders
 
 from crucible.errors import ConfigError, DataError
 from crucible.train.graders.limits import GraderLimits
@@ -74,8 +74,10 @@ async def test_a_killed_keeper_is_replaced_and_what_it_was_at_is_asked_again(poo
     await pool.grade("seven", {"value": 1}, place="")
     waiting = asyncio.create_task(pool.grade("hang", {}, place=""))
     await asyncio.sleep(0.1)
+    family = [psutil.Process(pid) for pid in children_of(os.getpid())]
     os.kill(keeper_of(os.getpid()), signal.SIGKILL)
     assert (await waiting).state == "timed_out"
+    assert not any(each.is_running() for each in family)
     assert pool.statistics().keepers_started == 2
 
 
@@ -150,11 +152,14 @@ def test_a_script_grades_by_a_function_of_its_own(tmp_path: Path) -> None:
     assert done.stdout == f"{Verdict.of(0.5, 'by its length')}\n"
 
 
+def test_a_script_that_would_do_its_work_again_in_each_worker_is_told_so(tmp_path: Path) -> None:
+    unguarded = SCRIPT.replace('if __name__ == "__main__":', "if True:")
+    (tmp_path / "script.py").write_text(unguarded)
+    done = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True, check=True)
+    assert "starts no graders: put `if __name__ ==" in done.stdout
+
+
 def test_limits_that_cannot_be_are_told_all_at_once() -> None:
     with pytest.raises(ConfigError) as told:
         GraderLimits(cpu_seconds=0.0, memory_mib=-1, wall_seconds=float("nan"))
     assert {problem.where for problem in told.value.problems} >= {"cpu_seconds", "memory_mib", "wall_seconds"}
-
-
-def test_no_process_of_an_earlier_test_is_left() -> None:
-    assert not processes_with("crucible-graders-")

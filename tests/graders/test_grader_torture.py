@@ -22,6 +22,7 @@ CASES = [
     ("return_nan", Verdict.invalid("the grader returned nan")),
     ("forge_answers", Verdict.invalid("the grader's process sent what is no answer")),
     ("answer_twice", Verdict.of(1.0)),
+    ("kill_keeper", Verdict.invalid("the process that keeps the graders was killed by SIGKILL", repeatable=False)),
     ("spawn_doubling", Verdict.invalid("started more than 32 processes", repeatable=False)),
 ]
 
@@ -47,7 +48,11 @@ async def test_a_grader_that_waits_is_ended_by_the_clock_and_its_verdict_is_not_
     assert (verdict.state, verdict.repeatable) == ("timed_out", False)
 
 
-@pytest.mark.parametrize("answer", [TOWER, f"${TOWER}$", "(" * 1500 + "1" + ")" * 1500, r"\frac" * 2000])
+@pytest.mark.parametrize(
+    "answer",
+    [TOWER, f"${TOWER}$", "9**9**9**9", "(" * 1500 + "1" + ")" * 1500, r"\frac" * 2000, r"\sqrt{" * 500],
+    ids=["tower", "tower in dollars", "tower of a program", "brackets", "fractions", "open roots"],
+)
 async def test_hostile_latex_is_wrong_or_ended_at_the_limit_on_cpu_time(pool: GraderPool, answer: str) -> None:
     verdict = await pool.grade("math", {"reference": "7", "prediction": answer}, place="")
     assert verdict.score == 0.0 or verdict == Verdict.timed_out("used more than 1 s of CPU time")
@@ -58,6 +63,13 @@ async def test_what_a_grader_leaves_running_ends_with_its_verdict(pool: GraderPo
     mark = f"left by {os.getpid()} at {time.monotonic_ns()}"
     assert (await pool.grade("leave_processes", {"mark": mark}, place="")).score == 1.0
     assert comes_true(lambda: not processes_with(mark))
+
+
+async def test_a_thread_that_computes_on_ends_with_its_verdict(pool: GraderPool) -> None:
+    first = await pool.grade("leave_thread", {}, place="")
+    second = await pool.grade("say_process", {}, place="")
+    assert (first.score, second.score) == (1.0, 1.0)
+    assert first.detail != second.detail
 
 
 async def test_hostile_items_cost_their_neighbours_nothing(pool: GraderPool) -> None:

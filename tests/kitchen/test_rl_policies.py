@@ -9,7 +9,7 @@ import pytest
 
 from crucible.errors import CheckpointError
 from crucible.framework import Place
-from crucible.kitchen.policies import Policies, PoliciesCodec, Policy
+from crucible.kitchen.policies import Policies, PoliciesCodec
 from crucible.kitchen.rl_slots import POLICIES
 from crucible.kitchen.stages.sampling import closed, snapshot
 from crucible.ports.training_client import AdamParams, SessionConfig
@@ -46,8 +46,8 @@ def three(backend: FakeBackend, *, keep: int) -> Policies:
     return asyncio.run(save())
 
 
-async def saved_of(window: Policies, place: Place):
-    return await PoliciesCodec().save(POLICIES, window, place)
+async def saved_of(window: Policies, place: Place, codec: PoliciesCodec | None = None):
+    return await (codec or PoliciesCodec()).save(POLICIES, window, place)
 
 
 async def loaded_of(saved: object, place: Place) -> Policies:
@@ -102,8 +102,9 @@ def test_a_discarded_checkpoint_leaves_nothing(backend: FakeBackend, place: Plac
     assert not list(folder.iterdir()) and Path(window.newest.live).exists()
 
 
-def test_paths_of_a_service_are_kept_as_they_are(place: Place, backend: FakeBackend) -> None:
-    policy: Policy = three(backend, keep=1).newest
-    hosted = replace(policy, weights=replace(policy.weights, path="tinker://run/sampler_weights/policy"))
-    saved = asyncio.run(saved_of(Policies(entries=(hosted,)), place))
-    assert saved[0]["weights"]["path"] == "tinker://run/sampler_weights/policy"
+def test_of_a_service_a_path_is_kept_as_it_is_and_known_to_be_needed(backend: FakeBackend, place: Place) -> None:
+    policy, path, codec = three(backend, keep=1).newest, "tinker://run/sampler_weights/policy", PoliciesCodec()
+    hosted = replace(policy, live=path, weights=replace(policy.weights, path=path))
+    assert not codec.refers_to(path)
+    saved = asyncio.run(saved_of(Policies(entries=(hosted,)), place, codec))
+    assert saved[0]["weights"]["path"] == path and codec.refers_to(path)

@@ -16,7 +16,7 @@ def selected(*groups: TrajectoryGroup, remove: bool = True, overlong: bool = Fal
 
 
 def test_groups_of_equal_rewards_are_removed_and_counted() -> None:
-    found = selected(rewarded(1.0, 1.0), rewarded(1.0, 0.0, index=1), rewarded(0.0, 0.0, index=2))
+    found = selected(rewarded(1.0, 1.0), rewarded(1.0, 0.0, index=1), rewarded(0.0, None, 0.0, index=2))
     assert [group.index for group in found.groups] == [1]
     assert found.removed == {"unscored": 0, "constant": 2, "truncated": 0, "empty": 0}
 

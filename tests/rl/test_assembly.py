@@ -136,6 +136,21 @@ def test_a_member_of_several_parts_is_weighed_by_all_its_tokens() -> None:
     assert [one.weights[one.mask].tolist() for one in found] == [[0.25, 0.25], [0.25, 0.25]]
 
 
+@given(st.lists(episodes(), min_size=1, max_size=4), st.sampled_from(["none", "sequence", "constant"]))
+def test_groups_that_come_one_by_one_give_the_datums_of_all_at_once(
+    trajectories: list[Trajectory], length_norm: LengthNorm
+) -> None:
+    groups = [group_of(one, index=index) for index, one in enumerate(trajectories)]
+    own = [[float(index)] for index, _ in enumerate(groups)]
+    whole = assemble(groups, own, loss="gspo", length_norm=length_norm, max_tokens=7)
+    parts = [
+        one
+        for group, advantage in zip(groups, own, strict=True)
+        for one in assemble([group], [advantage], loss="gspo", length_norm=length_norm, max_tokens=7)
+    ]
+    assert [(one.place, one.datum) for one in whole] == [(one.place, one.datum) for one in parts]
+
+
 def test_a_length_norm_that_cannot_weigh_the_loss_is_refused_at_plan_time() -> None:
     with pytest.raises(ConfigError, match="length_norm: loss=dro has a term that the advantages do not weigh"):
         check_length_norm(loss="dro", length_norm="batch", max_tokens=None)
@@ -144,13 +159,15 @@ def test_a_length_norm_that_cannot_weigh_the_loss_is_refused_at_plan_time() -> N
 
 
 def test_every_turn_with_an_empty_observation_is_named() -> None:
-    groups = [group_of(played(turn([], action([6]))), played(turn([5], action([6]), last=False), turn([], action([6]))))]
+    groups = [
+        group_of(played(turn([], action([6]))), played(turn([5], action([6]), last=False), turn([], action([6]))))
+    ]
     with pytest.raises(DataError, match=r"(?s)member 0, turn 0: the observation is empty.*member 1, turn 1"):
         assemble(groups, [[1.0, -1.0]], loss="ppo")
 
 
 def test_a_logprob_that_is_not_finite_is_the_samplers_failure_and_its_turn_is_named() -> None:
-    with pytest.raises(PortError, match="not finite .group 0, member 0, turn 0"):
+    with pytest.raises(PortError, match=r"not finite \(group 0, member 0, turn 0\)"):
         datums_of(played(turn([5], action([6], [-math.inf]))))
 
 

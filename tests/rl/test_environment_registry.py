@@ -132,7 +132,7 @@ def test_a_plug_ins_environment_is_found_and_a_broken_one_says_why(monkeypatch: 
     found = EntryPoint(name="theirs", value=f"{__name__}:of_my_own", group=registry.PLUGIN_GROUP)
     broken = EntryPoint(name="broken", value="no_such_module:x", group=registry.PLUGIN_GROUP)
     taken = EntryPoint(name="gsm8k", value="no_such_module:x", group=registry.PLUGIN_GROUP)
-    monkeypatch.setattr(registry, "entry_points", lambda group: [found, broken, taken])
+    monkeypatch.setattr(registry, "entry_points", lambda **_: [found, broken, taken])
     assert len(load_environment("theirs", request())) == 4
     assert find_environment("gsm8k")[0] is ENVIRONMENTS["gsm8k"]
     with pytest.raises(ConfigError, match="cannot be loaded: No module named"):

@@ -24,7 +24,7 @@ SPECS = {
 def test_the_two_splits_of_any_problems_are_all_of_them_and_share_none(texts: set[str], limit: int) -> None:
     train, held_out = (of_split(texts, split, text=str) for split in ("train", "eval"))
     assert sorted(train + held_out) == sorted(texts)
-    assert of_split(reversed(sorted(texts)), "train", text=str, limit=limit) == train[:limit]
+    assert of_split(sorted(texts, reverse=True), "train", text=str, limit=limit) == train[:limit]
     assert sorted(rows_of_split(sorted(texts), "train", text=str)) == sorted(train)
 
 

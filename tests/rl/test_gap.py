@@ -14,7 +14,7 @@ from crucible.errors import RolloutGapError
 from crucible.ports.datum import Datum, ModelInput, TensorData
 from crucible.ports.sampling_client import SampleReport, SamplingParams, SamplingSession
 from crucible.train.rl.assembly import RLDatum, assemble
-from crucible.train.rl.gap import GapEvidence, diagnose, off_policy_gap, sampler_gap
+from crucible.train.rl.gap import UNDIAGNOSED, GapEvidence, diagnose, off_policy_gap, sampler_gap
 from crucible.train.rl.gap_evidence import gather_evidence, tempered_logprobs
 
 LIMIT = 1e-3
@@ -167,6 +167,18 @@ async def test_a_trainer_in_another_dtype_is_said_to_compute_other_numbers(
     assert found.cause == "numerics"
 
 
+async def test_in_a_coarse_dtype_noise_is_not_taken_for_another_text_nor_another_text_for_noise(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    with policy_on(tiny_model, tmp_path, dtype="bfloat16") as coarse:
+        session = coarse.snapshot()
+        datums = sampled(coarse, session)
+        assert gap_of(coarse, datums) > LIMIT
+        assert diagnose(await evidence_of(coarse, datums, session=session)).cause == "numerics"
+        changed = [without_first_token(one) for one in datums]
+        assert diagnose(await evidence_of(coarse, changed, session=session)).cause == "text"
+
+
 async def test_older_weights_that_were_meant_to_sample_are_no_gap(policy: Policy) -> None:
     learner = policy.another()
     earlier = learner.snapshot()
@@ -212,6 +224,14 @@ def test_the_error_says_what_was_measured_where_and_what_to_do() -> None:
     assert message.startswith("step 12: sampler and trainer disagree") and "session-snapshot 1" in message
     assert "a gap of 0.5 nats a token over 2 tokens, and gap_limit=0.1" in message
     assert "Open a sampling session on the weights just saved" in message
+
+
+def test_a_gap_that_cannot_be_looked_into_is_said_all_the_same() -> None:
+    datums = made(0)
+    gap = sampler_gap(datums, off_by(datums, 0.5))
+    assert gap is not None
+    message = str(RolloutGapError(UNDIAGNOSED.problem(gap, limit=0.1, where="step 12")))
+    assert "why cannot be told" in message and "a gap of 0.5 nats a token" in message and "distances" not in message
 
 
 @given(st.lists(st.floats(-8, 8), min_size=2, max_size=12), st.sampled_from([0.3, 0.7, 1.0, 1.5]))

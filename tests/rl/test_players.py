@@ -92,6 +92,12 @@ async def test_a_game_that_is_over_before_a_players_first_move_gives_it_no_rewar
     assert (group.trajectories[1].failure.kind, group.trajectories[1].transitions) == ("OutOfGame", ())
 
 
+async def test_who_had_no_move_in_a_game_that_came_to_its_end_does_not_play_again() -> None:
+    breaking = Breaking(0, [])
+    await rolled(games(make=breaking), Scripted(says=lambda *_: "nine<|im_end|>"), strategy=RetryMember())
+    assert len(breaking.made) == 1
+
+
 @dataclass(frozen=True)
 class Breaking:
     """Makes games of which the second breaks at its third move, as often as `times`."""
@@ -135,6 +141,18 @@ async def test_a_game_that_breaks_fails_both_its_players_and_no_other_game() -> 
 async def test_a_game_that_breaks_is_played_again_by_both_and_leaves_no_trace_in_the_numbers() -> None:
     broken = await rolled(games(2, make=Breaking(1, [])), ONES, strategy=RetryMember())
     assert broken == await rolled(games(2), ONES)
+
+
+async def test_a_game_that_does_not_begin_is_made_again_for_both_its_players() -> None:
+    made: list[TakeAway] = []
+
+    def make(seed: int) -> TakeAway:
+        made.append(TakeAway(seed))
+        if len(made) == 1:
+            made[0].observe = lambda _: 1 / 0
+        return made[-1]
+
+    assert await rolled(games(make=make), ONES, strategy=RetryMember()) == await rolled(games(), ONES)
 
 
 async def test_fail_fast_names_the_player_whose_move_broke_the_game() -> None:

@@ -110,14 +110,19 @@ def test_metrics_are_finite_and_in_one_order(rewards: list[list[float | None]], 
     groups = [rewarded(*one, index=index, tags=random.sample(tags, 2)) for index, one in enumerate(rewards)]
     found = rollout_metrics(groups)
     again = rollout_metrics([replace(group, tags=group.tags[::-1]) for group in groups])
-    assert all_finite(found) and json.dumps(found) == json.dumps(again)
+    tagged = [key for key in found if key.startswith("reward/") and key.endswith("/mean") and key != "reward/mean"]
+    assert all_finite(found) and json.dumps(found) == json.dumps(again) and tagged == sorted(tagged)
 
 
-def test_entropy_and_divergence_are_over_sampled_tokens() -> None:
+def test_entropy_is_over_every_token_that_was_sampled_whether_it_is_trained_on_or_not() -> None:
+    found = rollout_metrics([group_of(member(1.0, tokens=2), member(None, tokens=1))])
+    assert found["entropy"] == pytest.approx((0.5 + 0.625 + 0.5) / 3)
+
+
+def test_divergence_is_over_sampled_tokens() -> None:
     datums = datums_of(2, 1)
     found = learning_metrics(datums, drifted(datums, [0.5, -0.25], [0.0]), loss="importance_sampling")
     assert found["tokens_scored"] == 3
-    assert found["entropy"] == pytest.approx((0.5 + 0.625 + 0.5) / 3)
     assert found["kl_sample_train"] == pytest.approx(-0.25 / 3)
     assert found["kl_sample_train_v2"] == pytest.approx(0.5 * (0.25 + 0.0625) / 3)
     assert found["ratio/mean"] == pytest.approx((math.exp(0.5) + math.exp(-0.25) + 1) / 3)

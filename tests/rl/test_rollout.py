@@ -1,18 +1,21 @@
 """Is a group's rollout a function of its seed and policy, in as few requests as can be, and within its limits?"""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from playing import CHAT, LIMITS, TOKENIZER, Echo, Scripted, digits, rolled, said
 
-from crucible.errors import ConfigError, StaleWeightsError
+from crucible.errors import ConfigError, PortError, StaleWeightsError
 from crucible.ports.datum import ModelInput
+from crucible.ports.future import Future
 from crucible.ports.sampling_client import SamplingClient, SamplingSession
 from crucible.ports.training_client import SavedWeights
-from crucible.testing.fakes import FakeBackend
+from crucible.testing.fakes import FakeBackend, FakeSamplingClient
 from crucible.train.rl.completer import SessionCompleter
 from crucible.train.rl.problem_env import ProblemGroupBuilder
 from crucible.train.rl.rollout import RolloutLimits
@@ -58,12 +61,22 @@ async def test_members_that_see_different_things_are_asked_apart() -> None:
     assert [(one.seed, one.n) for one in completer.asked] == [(derive_seed(11, "turn", m, 0), 1) for m in range(3)]
 
 
+async def test_members_whose_turns_end_at_different_stops_are_asked_apart() -> None:
+    builder = ProblemGroupBuilder(
+        make_env=lambda seat: Echo(renderer=CHAT, seat=seat, turns=2, stop=["abc"[seat.member]]), group_size=3
+    )
+    completer = Scripted(says=lambda *_: "1")
+    await rolled(builder, completer)
+    assert sorted((one.n, *one.stop) for one in completer.asked) == [(1, stop) for stop in "aabbcc"]
+
+
 async def test_a_members_draws_are_its_own_however_many_play_beside_it() -> None:
     few = await rolled(echoes(turns=3, members=2, start="member {}"), Scripted(says=digits))
     many = await rolled(echoes(turns=3, members=6, start="member {}"), Scripted(says=digits))
     assert few.trajectories == many.trajectories[:2]
 
 
+@settings(max_examples=25)
 @given(st.integers(0, 2**32))
 async def test_the_order_in_which_completions_come_changes_nothing(order: int) -> None:
     class Late(Scripted):
@@ -122,9 +135,10 @@ async def test_an_observation_that_would_not_fit_ends_the_episode() -> None:
     assert member.transitions[-1].result.next_observation.length >= 70
 
 
-async def test_a_first_observation_that_does_not_fit_is_a_failure_with_a_reason_and_no_reward() -> None:
+@pytest.mark.parametrize("length", [9, 21])
+async def test_a_first_observation_of_21_tokens_that_does_not_fit_is_a_failure_with_a_reason(length: int) -> None:
     completer = Scripted(says=digits)
-    group = await rolled(echoes(members=2), completer, limits=RolloutLimits(max_tokens=8, context_length=9))
+    group = await rolled(echoes(members=2), completer, limits=RolloutLimits(max_tokens=8, context_length=length))
     assert [one.failure.kind for one in group.trajectories] == ["context", "context"]
     assert group.rewards == [None, None]
     assert completer.asked == []
@@ -190,6 +204,34 @@ async def test_tokens_of_the_base_model_are_no_policys_tokens(backend: FakeBacke
     [(old, _), _] = await policies(backend)
     with pytest.raises(StaleWeightsError, match="base model"):
         await rolled(echoes(), sampler(backend.sampling_client, base, old))
+
+
+class Broken(FakeSamplingClient):
+    """Gives what `sequence` is changed to."""
+
+    changes: Mapping[str, Any]
+
+    def sample(self, *args, **options):
+        response = super().sample(*args, **options).result()
+        broken = tuple(replace(sequence, **self.changes) for sequence in response.sequences)
+        return Future.ready(replace(response, sequences=broken))
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"tokens": (), "logprobs": ()}, "no token"),
+        ({"tokens": (65, 66), "logprobs": (-1.0,)}, "2 tokens came with 1 logprobs"),
+        ({"tokens": (65, 66), "logprobs": (-1.0, float("-inf"))}, "token 1 is -inf"),
+    ],
+)
+async def test_what_is_no_completion_is_the_backends_failure(changes: Mapping[str, Any], what: str) -> None:
+    client = Broken()
+    client.changes = changes
+    base = await client.start_session(base_model="tiny")
+    with pytest.raises(PortError, match=what):
+        await sampler(client, base, None).complete(ModelInput.from_ints([65]), stop=(), seed=0)
+    client.close()
 
 
 async def test_a_long_prompt_leaves_fewer_tokens_for_the_answer(backend: FakeBackend) -> None:

@@ -1,5 +1,6 @@
 """Is a failed rollout data with a reason, is only what failed tried again, and is what concerns the run raised?"""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -13,6 +14,7 @@ from crucible.train.rl.rollout import RolloutError
 from crucible.train.rl.seat import Seat
 from crucible.train.rl.strategy import FailFast, MinimumGroup, RetryMember
 from crucible.train.rl.types import Env, GroupReward
+from crucible.train.seeding import derive_seed
 
 FLAKE = ConnectionError("the box\nis gone")
 
@@ -27,6 +29,7 @@ class Flaky(ProblemGroupBuilder):
     fails: Sequence[tuple[int, int | None, object]] = ()
     met: list[tuple[int, int | None, object]] = field(default_factory=list)
     error: Exception = FLAKE
+    drifts: bool = False
 
     async def make_envs(self, surroundings) -> Sequence[Env]:
         attempt = sum(moment == "make" for _, _, moment in self.met)
@@ -47,6 +50,7 @@ class FlakyEcho(Echo):
 
     async def opening(self):
         self.builder.meet(self.attempt, self.seat.member, "first")
+        self.start = f"attempt {self.attempt}" if self.builder.drifts else self.start
         return await super().opening()
 
     async def reply(self, message):
@@ -74,6 +78,40 @@ async def test_a_failure_that_passes_leaves_no_trace_in_the_numbers(moment) -> N
 async def test_first_observations_that_all_fail_once_leave_no_trace_in_the_numbers() -> None:
     builder = Flaky(fails=[(0, member, "first") for member in range(3)])
     assert await rolled(builder, Scripted(says=digits), strategy=RetryMember()) == await undisturbed()
+
+
+@pytest.mark.parametrize("members", [2, 3])
+async def test_a_member_that_cannot_begin_changes_nothing_for_the_others(members: int) -> None:
+    builder = Flaky(group_size=members, fails=[(0, 1, "first")])
+    group = await rolled(builder, Scripted(says=digits), strategy=MinimumGroup(members=1))
+    whole = await rolled(Flaky(group_size=members), Scripted(says=digits))
+    assert group.trajectories[0] == whole.trajectories[0]
+    assert group.trajectories[2:] == whole.trajectories[2:]
+    assert group.trajectories[1].failure.kind == "ConnectionError"
+
+
+async def test_members_that_began_play_although_no_other_environment_can_be_made() -> None:
+    fails = [(0, 1, "first"), *((attempt, None, "make") for attempt in range(1, 20))]
+    group = await rolled(Flaky(fails=fails), Scripted(says=digits), strategy=RetryMember())
+    whole = await undisturbed()
+    assert [group.trajectories[m] == whole.trajectories[m] for m in range(3)] == [True, False, True]
+
+
+async def test_an_attempt_that_sees_something_else_is_sampled_anew() -> None:
+    completer = Scripted(says=digits)
+    await rolled(Flaky(fails=[(0, 1, 1)], drifts=True), completer, strategy=RetryMember())
+    assert [one.prompt.count("attempt 1") for one in completer.asked].count(1) == 2
+
+
+async def test_fail_fast_does_not_wait_for_the_other_members() -> None:
+    class Slow(Scripted):
+        async def complete(self, *args, **options):
+            if options["seed"] == derive_seed(11, "turn", 2, 1):
+                await asyncio.Event().wait()
+            return await super().complete(*args, **options)
+
+    with pytest.raises(RolloutError, match="member 0"):
+        await asyncio.wait_for(rolled(Flaky(fails=[(0, 0, 1)]), Slow(says=digits)), timeout=60)
 
 
 async def test_a_failure_is_told_in_one_short_line() -> None:
@@ -135,7 +173,8 @@ async def test_a_backend_that_fails_and_recovers_leaves_no_trace_in_the_numbers(
 async def test_a_backend_that_stays_away_for_the_first_turn_fails_every_member() -> None:
     completer = Scripted(says=lambda *_: unreachable(retryable=True))
     group = await rolled(Flaky(), completer, strategy=RetryMember())
-    assert [(one.failure.kind, one.failure.attempts) for one in group.trajectories] == [("PortError", 2)] * 3
+    failed = [(one.failure.kind, one.failure.attempts, one.first[0]["content"]) for one in group.trajectories]
+    assert failed == [("PortError", 2, "go")] * 3
 
 
 @pytest.mark.parametrize("strategy", [FailFast(), RetryMember(), MinimumGroup()])
@@ -175,6 +214,11 @@ async def test_a_group_grader_that_fails_is_no_reward_for_anybody() -> None:
     assert group.rewards == [None] * 3
     assert {one.verdict.state for one in group.group_rewards} == {"invalid"}
     assert "0 rewards were given for 3 members" in group.group_rewards[0].verdict.detail
+
+
+async def test_a_group_of_failures_alone_is_not_judged() -> None:
+    group = await rolled(Judged(fails=[(0, m, 0) for m in range(3)]), Scripted(says=digits), strategy=MinimumGroup())
+    assert [one.verdict for one in group.group_rewards] == [None] * 3
 
 
 async def test_a_group_reward_is_added_and_its_verdict_may_take_all_reward_away() -> None:

@@ -15,10 +15,12 @@ from crucible.runtime.facade import Prepared
 from crucible.telemetry import EVENTS, Event, default_bus
 
 QUICK = {"batch_size": 4, "max_steps": 3, "save_every": 2, "eval_every": 2, "eval_rows": 4}
+QUICK_RL = {"group_size": 2, "groups_per_batch": 2, "max_steps": 3, "save_every": 2, "eval_every": 2, "eval_groups": 2}
 
 
 def quick(run_dir: Path, recipe: str = "sl_basic", **more: object) -> RunResult:
-    result = crucible.run(recipe, {**QUICK, **more}, manifest="test", run_dir=run_dir)
+    short = QUICK_RL if "group_size" in crucible.describe(recipe).keys else QUICK
+    result = crucible.run(recipe, {**short, **more}, manifest="test", run_dir=run_dir)
     assert isinstance(result, RunResult)
     return result
 

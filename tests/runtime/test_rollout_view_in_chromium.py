@@ -194,7 +194,7 @@ def test_what_rollouts_hold_never_becomes_part_of_the_page(
     with shown(written) as drawn:
         drawn.press("o")
         drawn.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
-        assert drawn.evaluate("document.title") == "rl · tokens" and texts(drawn, "img") == []
+        assert drawn.evaluate("document.title") == "rl · rollouts" and texts(drawn, "img") == []
         assert drawn.evaluate("document.querySelector('#tree').textContent").count("onerror") >= 8
 
 

@@ -145,6 +145,7 @@ def run_command(arguments: list[str]) -> int:
     except UserError as error:
         for problem in error.problems:
             errors.print(f"error: {problem}", style="red", highlight=False)
+        _print_notes(errors, error)
         return 2
     except _UsageError as error:
         cast(Any, error).show()

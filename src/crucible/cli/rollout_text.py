@@ -28,26 +28,15 @@ class FoundRollout:
 
 def rollout_steps_table(curve: Sequence[StepPoint]) -> Table:
     """One line for each step and evaluation: its rewards, and what became of its rollouts."""
-    table = _table(
-        "step", "groups", "constant", "rollouts", "reward", "stderr", "range", "no verdict", "ended", "tokens"
-    )
-    table.columns[8].justify = "left"
-    for point in _thinned(curve):
-        values = point.metrics
-        unjudged = values.get("verdicts_invalid", 0) + values.get("verdicts_timed_out", 0)
-        lowest_highest = f"{_number(point.lowest)} to {_number(point.highest)}" if point.lowest is not None else "-"
-        table.add_row(
-            f"{point.step:,}" if point.purpose == "step" else f"eval {point.step:,}",
-            f"{values['groups']:,.0f}",
-            _count(values.get("groups_constant")),
-            f"{values['members']:,.0f}",
-            _number(values.get("reward/mean")),
-            _number(values.get("reward/stderr")),
-            lowest_highest,
-            _count(unjudged),
-            ", ".join(f"{many:,} {how}" for how, many in point.ended.items()),
-            f"{values['total_ac_tokens']:,.0f}",
-        )
+    heads = ("step", "rollouts", "reward", "range", "equal", "no verdict", "tokens", "ended")
+    lines = [_line(point) for point in _thinned(curve)]
+    told = [place for place, head in enumerate(heads) if head == "step" or any(line[place] for line in lines)]
+    table = _table(*(heads[place] for place in told))
+    for column in table.columns[:-1]:
+        column.no_wrap = True
+    table.columns[-1].justify = "left"
+    for line in lines:
+        table.add_row(*(line[place] for place in told))
     return table
 
 
@@ -65,9 +54,9 @@ def groups_table(step: StepTree, console: Console) -> Table:
             f"{group.index:,}",
             Text(shown(group.problem, marks)),
             Text(shown(", ".join(group.tags), marks)),
-            _number(as_float(group.reward_mean)),
-            _number(as_float(group.reward_std)),
-            " ".join(_number(as_float(one.reward)) for one in group.members),
+            _number(as_float(group.reward_mean), 3),
+            _number(as_float(group.reward_std), 2),
+            " ".join(_number(as_float(one.reward), 3) for one in group.members),
             ended,
             left_out,
         )
@@ -85,6 +74,22 @@ def print_rollout(found: FoundRollout, console: Console) -> None:
     marks = marks_for(console)
     for text in _lines(found, marks, coloured=is_coloured(console)):
         console.print(text, soft_wrap=True)
+
+
+def _line(point: StepPoint) -> list[str]:
+    """rollouts: and in how many groups; equal: how many groups have rewards that are all equal."""
+    values = point.metrics
+    mean, error = values.get("reward/mean"), values.get("reward/stderr")
+    return [
+        f"{point.step:,}" if point.purpose == "step" else f"eval {point.step:,}",
+        f"{values['members']:,.0f} in {values['groups']:,.0f}",
+        _number(mean, 3) + ("" if error is None else f" ± {_number(error, 2)}"),
+        "" if point.lowest is None else f"{_number(point.lowest, 3)} to {_number(point.highest, 3)}",
+        _count(values.get("groups_constant")),
+        _count(values.get("verdicts_invalid", 0) + values.get("verdicts_timed_out", 0)),
+        f"{values['total_ac_tokens']:,.0f}",
+        ", ".join(f"{many:,} {how}" for how, many in point.ended.items()),
+    ]
 
 
 def _lines(found: FoundRollout, marks: Marks, *, coloured: bool) -> Iterator[Text]:
@@ -149,8 +154,8 @@ def _rank(reward: Figure) -> tuple[int, float]:
     return (1, 0.0) if math.isnan(value) else (2, value)
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
+def _number(value: float | None, digits: int = 4) -> str:
+    return "-" if value is None else f"{value:.{digits}g}"
 
 
 def _count(value: float | None) -> str:

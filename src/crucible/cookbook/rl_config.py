@@ -76,7 +76,8 @@ class RLConfig:
     dro_beta: float | None = chz.field(default=None, doc="weight of dro's quadratic term (None: the loss's)")
     advantage: AdvantageName = chz.field(default="group_mean", doc="how a member's reward is compared with its group")
     length_norm: LengthNormName = chz.field(
-        default="none", doc="what a member's tokens are divided by: nothing, its own length, the mean one, max_tokens"
+        default="none",
+        doc="what a member's tokens are divided by: nothing, its own length (gspo's paper), the mean one, max_tokens",
     )
     overlong_buffer: int = chz.field(
         default=0, validator=ge(0), doc="tokens before max_tokens over which reward is lost, down to -1 (0: none is)"
@@ -180,6 +181,9 @@ class RLBasicConfig(RLConfig):
     learning_rate: float = chz.field(default=3e-4, validator=[gt(0), finite], doc="peak learning rate of AdamW")
     max_steps: int | None = chz.field(
         default=12, doc="steps, going through the problems as often as it takes (None: epochs)"
+    )
+    eval_temperature: float = chz.field(
+        default=1.0, validator=[ge(0), finite], doc="at which evaluations sample (0: the likeliest token)"
     )
 
 

@@ -93,7 +93,6 @@ def _sequence_gradient(
         def flat(tensor_GgLD: Tensor, rows: slice = rows) -> Tensor:
             return tensor_GgLD[:, :, rows].flatten(1, 2)
 
-        hidden = _hidden(mask, rows, keys, device=q32_GgLD.device)
         d_q, d_k, d_v = block_gradient(
             flat(q_GgLD),
             k_GLD[:, keys],
@@ -101,7 +100,7 @@ def _sequence_gradient(
             flat(d_out_GgLD),
             q32=flat(q32_GgLD),
             k32=k32_GLD[:, keys],
-            hidden=hidden,
+            bias=hiding(_hidden(mask, rows, keys, device=query.device)),
         )
         d_value[:, keys] += d_v
         d_key[:, keys] += d_k
@@ -110,21 +109,26 @@ def _sequence_gradient(
 
 
 def block_gradient(
-    query: Tensor, key: Tensor, value: Tensor, grad: Tensor, *, q32: Tensor, k32: Tensor, hidden: Tensor
+    query: Tensor, key: Tensor, value: Tensor, grad: Tensor, *, q32: Tensor, k32: Tensor, bias: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What a block of queries (G, Q * n, D) adds to the gradients by them and by the keys and values (G, e, D) that they
-    see, Q = H / G; all before the scale, and of the product's dtype.
+    """What a block of queries (G, Q * n, D) adds to the gradients by them and by the keys and values (G, e, D) that
+    they see, Q = H / G; all before the scale, and of the product's dtype.
 
-    q32: the queries, scaled, and k32: the keys, in float32. hidden: (n, e), what each query does not see.
+    q32: the queries, scaled, and k32: the keys, in float32. bias: (n, e) of `hiding`.
     """
     scores = torch.bmm(q32, k32.transpose(1, 2))
-    scores.unflatten(1, (-1, len(hidden))).masked_fill_(hidden, -torch.inf)
+    scores.unflatten(1, (-1, len(bias))).add_(bias)
     p32 = scores.softmax(-1)
     d_p32 = torch.bmm(grad, value.transpose(1, 2)).float()
     d_scores = d_p32.sub_(torch.linalg.vecdot(d_p32, p32)[..., None]).mul_(p32).to(query.dtype)
     d_value = torch.bmm(p32.to(query.dtype).transpose(1, 2), grad)
     d_key = torch.bmm(d_scores.transpose(1, 2), query)
     return torch.bmm(d_scores, key), d_key, d_value
+
+
+def hiding(hidden: Tensor) -> Tensor:
+    """(n, e) bool, what each query must not see, as float32 to add to its scores: much faster than a masked fill."""
+    return torch.zeros(hidden.shape, device=hidden.device).masked_fill_(hidden, -torch.inf)
 
 
 def _hidden(mask: Tensor | None, rows: slice, keys: slice, *, device: torch.device) -> Tensor:

@@ -13,28 +13,45 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from crucible.engine.attention_decode import MaskFunction, Visible
-from crucible.engine.attention_gradient import block_gradient
+from crucible.engine.attention_gradient import block_gradient, hiding
 from crucible.engine.prefix_tree import PrefixTree
 
 _QUERIES = 96
-"""Queries in a block: fewer see fewer keys in vain, more make larger matrix products."""
+"""Most queries in a block: fewer see fewer keys in vain, more make larger matrix products."""
+
+_LEAST_QUERIES = 16
+
+_LONG = 1024
+"""Tokens of a row from which on its blocks are smaller, and their biases made anew for every layer."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """Queries [start, end), the places of the keys that they see (e,) or their slice, and what they do not: (n, e)
-    bool."""
+    """Queries [start, end) and the e keys that any of them sees.
+
+    keys: their places (e,), as a slice if that is what they are. until: (e,), see `PrefixTree`. kept: the bias, where
+    it is not made anew for every layer.
+    """
 
     start: int
     end: int
     keys: Tensor | slice
-    hidden: Tensor
+    until: Tensor
+    kept: Tensor | None
+
+    def bias(self) -> Tensor:
+        """(n, e) of `hiding`, what hides from each query the others' keys."""
+        if self.kept is not None:
+            return self.kept
+        device, keys = self.until.device, self.keys
+        places = torch.arange(keys.start, keys.stop, device=device) if isinstance(keys, slice) else keys
+        rows = torch.arange(self.start, self.end, device=device)[:, None]
+        return hiding((places > rows) | (rows >= self.until))
 
 
 class TreeAttention:
@@ -58,22 +75,29 @@ class TreeAttention:
         return SharedAttention.apply(query, key, value, visible.keys, scale)
 
     def _blocks(self, mask_function: MaskFunction | None) -> list[Block]:
-        tree, blocks = self._tree, []
-        for start in range(0, len(tree.tokens), _QUERIES):
-            end = min(start + _QUERIES, len(tree.tokens))
-            query, key = np.arange(start, end)[:, None], np.arange(end)[None]
-            seen = torch.from_numpy((key <= query) & (query < tree.until[None, :end]))
+        tree, device, blocks = self._tree, self._device, []
+        until, positions = torch.from_numpy(tree.until), torch.from_numpy(tree.positions)
+        start = 0
+        while start < len(tree.tokens):
+            end = min(start + _queries(start), len(tree.tokens))
+            rows, places = torch.arange(start, end)[:, None], torch.arange(end)[None]
+            seen = (places <= rows) & (rows < until[None, :end])
             if mask_function is not None:
-                places = torch.from_numpy(tree.positions)
                 first = torch.zeros(1, dtype=torch.long)
-                seen &= mask_function(first, first, places[start:end, None], places[None, :end])
+                seen &= mask_function(first, first, positions[start:end, None], positions[None, :end])
             keys = seen.any(dim=0).nonzero()[:, 0]
+            keep = mask_function is not None or len(tree.tokens) <= _LONG
+            kept = hiding(~seen[:, keys]).to(device) if keep else None
             blocks.append(
-                Block(
-                    start=start, end=end, keys=_as_slice(keys, self._device), hidden=(~seen[:, keys]).to(self._device)
-                )
+                Block(start=start, end=end, keys=_as_slice(keys, device), until=until[keys].to(device), kept=kept)
             )
+            start = end
         return blocks
+
+
+def _queries(start: int) -> int:
+    """Queries in the block that begins here: in a long row fewer, so that a block's scores stay few megabytes."""
+    return max(_LEAST_QUERIES, min(_QUERIES, _QUERIES * _LONG // max(1, start)))
 
 
 def _as_slice(keys: Tensor, device: torch.device) -> Tensor | slice:
@@ -94,13 +118,14 @@ class SharedAttention(torch.autograd.Function):
         for block in blocks:
             # The query heads that share keys lie one after the other, as more queries: no key is repeated.
             rows = query[0, :, block.start : block.end].unflatten(0, (groups, -1))
-            bias = torch.zeros(block.hidden.shape, dtype=query.dtype, device=query.device)
-            bias = bias.masked_fill_(block.hidden, -torch.inf).repeat(rows.shape[1], 1)
-            k, v = key[:, :, block.keys], value[:, :, block.keys]
-            found = F.scaled_dot_product_attention(rows.flatten(1, 2)[None], k, v, attn_mask=bias, scale=scale)
-            output[0, block.start : block.end] = (
-                found[0].unflatten(1, rows.shape[1:3]).permute(2, 0, 1, 3).flatten(1, 2)
-            )
+            found = F.scaled_dot_product_attention(
+                rows.flatten(1, 2)[None],
+                key[:, :, block.keys],
+                value[:, :, block.keys],
+                attn_mask=block.bias().to(query.dtype).repeat(rows.shape[1], 1),
+                scale=scale,
+            )[0]
+            output[0, block.start : block.end] = found.unflatten(1, rows.shape[1:3]).permute(2, 0, 1, 3).flatten(1, 2)
         return output
 
     @staticmethod
@@ -115,7 +140,7 @@ class SharedAttention(torch.autograd.Function):
             rows, keys = slice(block.start, block.end), block.keys
             q, d_out = (t[:, rows].unflatten(0, groups).flatten(1, 2) for t in (query[0], grads))
             k, v = key[0, :, keys], value[0, :, keys]
-            d_q, d_k, d_v = block_gradient(q, k, v, d_out, q32=q.float() * scale, k32=k.float(), hidden=block.hidden)
+            d_q, d_k, d_v = block_gradient(q, k, v, d_out, q32=q.float() * scale, k32=k.float(), bias=block.bias())
             d_query[0, :, rows] = d_q.unflatten(1, (groups[1], -1)).flatten(0, 1)
             # A block's keys are different places: each gets one sum, in the blocks' order.
             d_key[:, keys] += d_k

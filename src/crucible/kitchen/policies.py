@@ -61,14 +61,28 @@ class Policies(Versioned):
         return Policies(entries=several[-keep:]), several[:-keep]
 
 
+def is_hosted(path: str) -> bool:
+    """Whether weights are at a service, not in a folder of this machine."""
+    return "://" in path
+
+
 class PoliciesCodec(Codec):
     """Snapshots in a folder of this machine are linked (or copied) into the checkpoint's own folder, so that the window
-    may move on; those of a service are kept as they are, by their paths. Loading opens them again."""
+    may move on; those of a service are kept as they are, by their paths, and then nobody deletes them. Loading opens
+    them again."""
 
     cheap: ClassVar[bool] = False
 
+    def __init__(self) -> None:
+        self._referred: set[str] = set()
+
+    def refers_to(self, path: str) -> bool:
+        """Whether a checkpoint that this process has saved or loaded needs what is there."""
+        return path in self._referred
+
     def save(self, slot: Slot[Any], value: Policies, place: Place) -> Awaitable[Any]:
         del slot
+        self._referred.update(policy.live for policy in value.entries if is_hosted(policy.live))
         return Ready([{**asdict(policy), "weights": _kept(policy, place)} for policy in value.entries])
 
     async def load(self, slot: Slot[Any], saved: Any, place: Place) -> Policies:
@@ -76,6 +90,7 @@ class PoliciesCodec(Codec):
             known = msgspec.convert(saved, tuple[Policy, ...])
         except msgspec.ValidationError as error:
             raise CheckpointError.of(f"is no saved window of policies: {error}", where=slot.name) from error
+        self._referred.update(policy.live for policy in known if is_hosted(policy.live))
         client = place.ports.get(SamplingClient.port_name)
         assert isinstance(client, SamplingClient), "a stage that opened the policies has declared the port"
         opened: list[Policy] = []
@@ -91,7 +106,7 @@ class PoliciesCodec(Codec):
     async def discard(self, saved: Any, place: Place) -> None:
         for policy in msgspec.convert(saved, tuple[Policy, ...]):
             path = policy.weights.path
-            if "://" not in path and _is_copy(path):
+            if not is_hosted(path) and _is_copy(path):
                 _remove(Path(place.found(path)).parent)
 
 
@@ -113,7 +128,7 @@ async def _opened(client: SamplingClient, policy: Policy, place: Place) -> Polic
 def _kept(policy: Policy, place: Place) -> Mapping[str, Any]:
     weights = policy.weights
     source = Path(weights.path)
-    if place.run_dir is not None and "://" not in weights.path and source.is_dir():
+    if place.run_dir is not None and not is_hosted(weights.path) and source.is_dir():
         copy = place.run_dir / "checkpoints" / FOLDER / place.name / f"{policy.index:08d}"
         _link(source, copy)
         weights = replace(weights, path=place.recorded(str(copy)))
@@ -165,4 +180,7 @@ def _sync(folder: Path) -> None:
         os.close(handle)
 
 
-register_codec("policies", PoliciesCodec())
+CODEC = PoliciesCodec()
+"""The one that runs use: it knows what their checkpoints refer to."""
+
+register_codec("policies", CODEC)

@@ -23,10 +23,12 @@ from crucible.train.checks.finding import Finding, percent
 from crucible.train.graders.graders import Graders
 from crucible.train.graders.pool import GraderPool
 from crucible.train.rl.problem_checks import PROBLEM_CHECKS, examine_problems
+from crucible.train.rl.replay import replay_differences
 from crucible.train.rl.rollout import RolloutLimits
 from crucible.train.rl.selection import is_constant, is_scored
 from crucible.train.rl.strategy import MinimumGroup
-from crucible.train.rl.types import RLDataset, Trajectory, TrajectoryGroup
+from crucible.train.rl.types import EnvGroupBuilder, RLDataset, Trajectory, TrajectoryGroup
+from crucible.train.seeding import derive_seed
 
 GROUPS = 4
 """Groups that are rolled out: the first of the run."""
@@ -35,7 +37,7 @@ SCORED = 4
 MOSTLY = 0.5
 """A larger share of answers that are cut off, or of groups without a signal, is worth a warning."""
 
-ROLLOUT_CHECKS = ("rollouts", "signal", "cut_off", "sampler")
+ROLLOUT_CHECKS = ("rollouts", "signal", "cut_off", "repeatable", "sampler")
 """What is looked at in the groups that were rolled out."""
 
 
@@ -131,6 +133,7 @@ async def _after_rolling_out(
         tasks = [sampler.start(builder, index=index) for index, builder in enumerate(builders)]
         groups = await RolloutsInFlight(sampler=sampler, waiting=tasks).groups()
         found = [_rollouts(groups), _signal(groups), _cut_off(groups)]
+        found.append(await _repeatable(sampler, builders, groups))
         found.append(await _sampler(kitchen, groups))
     finally:
         await sampling.close_session(opened)
@@ -196,6 +199,39 @@ def _cut_off(groups: Sequence[TrajectoryGroup]) -> Finding:
         return Finding(check="cut_off", status="pass", sentence=told)
     fix = "Raise max_tokens, or check that the environment's stop is one that the model gives"
     return Finding(check="cut_off", status="warn", sentence=told, fix=fix)
+
+
+async def _repeatable(
+    sampler: GroupSampler, builders: Sequence[EnvGroupBuilder], groups: Sequence[TrajectoryGroup]
+) -> Finding:
+    """The same actions lead to the same observations and rewards in environments that are made again."""
+    whole = [
+        pair for pair in zip(builders, groups, strict=True) if not any(one.failure for one in pair[1].trajectories)
+    ]
+    if not whole:
+        return Finding(check="repeatable", status="skipped", sentence="no group came to its end without a failure")
+    found: list[tuple[str, str]] = []
+    for builder, group in whole:
+        told = await replay_differences(
+            builder,
+            group,
+            seed=derive_seed(sampler.seed, sampler.purpose, group.index),
+            graders=sampler.graders,
+            step=sampler.step,
+            limits=sampler.limits,
+        )
+        found += [(group.problem, sentence) for sentence in told]
+    if not found:
+        told = f"the actions of {len(whole)} groups, played again in new environments, came to the same"
+        return Finding(check="repeatable", status="pass", sentence=told)
+    problem, sentence = found[0]
+    return Finding(
+        check="repeatable",
+        status="warn",
+        sentence=f"{len(found)} members came to something else when their actions were played again",
+        where=f"{problem}, {sentence}",
+        fix="Such a run cannot be continued to the byte: take all chance from the seat's generators, none from the clock",
+    )
 
 
 async def _sampler(kitchen: _Kitchen, groups: Sequence[TrajectoryGroup]) -> Finding:

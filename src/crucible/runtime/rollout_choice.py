@@ -6,10 +6,11 @@ from pathlib import Path
 
 from crucible.errors import DataError, Problem
 from crucible.runtime.token_rows import StepPoint
-from crucible.train.rl.record import Rollouts, read_rollouts, rollout_files
-from crucible.train.rl.rl_metrics import rollout_metrics
+from crucible.train.rl.record import Rollouts, RolloutsHead, read_head, rollout_files
+from crucible.train.rl.record_values import numbers_of
 from crucible.train.rl.tree_parts import tokens_of
 from crucible.train.rl.types import Trajectory
+from crucible.train.token_record import as_float
 
 TOKENS = 400_000
 """How many tokens a view shows: a page of about 10 MB, which a browser opens at once."""
@@ -19,13 +20,13 @@ def rollouts_of(run_dir: Path) -> list[tuple[StepPoint, Path]]:
     """Every recorded step and evaluation, in the order in which they were sampled.
 
     Raises:
-        DataError: naming every record that is damaged.
+        DataError: naming every record that cannot be read so far.
     """
     found: list[tuple[StepPoint, Path]] = []
     problems: list[Problem] = []
     for file in [*rollout_files(run_dir), *rollout_files(run_dir, "eval")]:
         try:
-            found.append((_point(read_rollouts(file)), file))
+            found.append((_point(read_head(file)), file))
         except DataError as error:
             problems += error.problems
     if problems:
@@ -79,17 +80,15 @@ def _by_interest(points: Sequence[StepPoint]) -> list[int]:
     return list(dict.fromkeys(order))
 
 
-def _point(rollouts: Rollouts) -> StepPoint:
-    rewards = [reward for group in rollouts.groups for reward in group.rewards if reward is not None]
-    members = [one for group in rollouts.groups for one in group.trajectories]
+def _point(head: RolloutsHead) -> StepPoint:
     return StepPoint(
-        purpose=rollouts.purpose,
-        step=rollouts.step,
-        metrics=rollout_metrics(rollouts.groups),
-        lowest=min(rewards, default=None),
-        highest=max(rewards, default=None),
-        ended={how: sum(one.ended == how for one in members) for how in sorted({one.ended for one in members})},
-        tokens=sum(map(_tokens, members)),
+        purpose=head.purpose,
+        step=head.step,
+        metrics=numbers_of(head.metrics),
+        lowest=as_float(head.lowest),
+        highest=as_float(head.highest),
+        ended=head.ended,
+        tokens=head.tokens,
     )
 
 

@@ -1,11 +1,11 @@
 """What did a run of reinforcement learning sample, and what was trained of it? Its rollouts as a tree, and their
 sequences token by token, each with what the trainer said of it where a token record has that."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from crucible.errors import ConfigError
+from crucible.errors import ConfigError, DataError, Problem
 from crucible.runtime.rollout_choice import TOKENS, choose, groups_within, rollouts_of
 from crucible.runtime.token_rows import RolloutPlace, RolloutsView, ViewRow, recorded_views
 from crucible.train.rl.record import LearnedGroup, Rollouts, place_of_row, read_learned, read_rollouts
@@ -13,7 +13,7 @@ from crucible.train.rl.tree import StepTree, step_tree
 from crucible.train.rl.tree_parts import Part, parts_of
 from crucible.train.rl.types import TrajectoryGroup
 from crucible.train.token_record import Figure, RecordedRow, StepRecord, as_float
-from crucible.train.token_texts import TokenReader
+from crucible.train.token_texts import TokenReader, TokenText
 
 
 def view_rollouts(
@@ -24,7 +24,7 @@ def view_rollouts(
     records: the run's token records. step: only this step, and an evaluation after it. tokens: how many are shown.
 
     Raises:
-        DataError: naming every record that is damaged.
+        DataError: naming every record that is damaged, of those that would be shown.
         ConfigError: if the step is not recorded.
     """
     found = [(point, file) for point, file in rollouts_of(run_dir) if step is None or point.step == step]
@@ -42,15 +42,42 @@ def view_rollouts(
     trees: list[StepTree] = []
     rows: list[ViewRow] = []
     by_step = {record.step: record for record in records}
-    for place in chosen:
-        rollouts = read_rollouts(found[place][1])
+    once = _Once(reader.tokenizer)
+    for rollouts in _read_all(found[place][1] for place in chosen):
         record = by_step.get(rollouts.step) if rollouts.purpose == "step" else None
-        tree, own, said = _step(run_dir, rollouts, reader, record, tokens=tokens)
+        tree, own, said = _step(run_dir, rollouts, once, record, tokens=tokens)
+        once.found.clear()
         trees.append(tree)
         rows += own
         notes += said
     curve = tuple(replace(point, shown=place in chosen) for place, point in enumerate(points))
     return RolloutsView(curve=curve, steps=tuple(trees)), tuple(rows), notes
+
+
+@dataclass
+class _Once(TokenReader):
+    """Reads each sequence once: the tree and the rows hold the same."""
+
+    found: dict[tuple[int, ...], list[TokenText]] = field(default_factory=dict[tuple[int, ...], list[TokenText]])
+
+    def read(self, ids: Sequence[int]) -> list[TokenText]:
+        key = tuple(ids)
+        if key not in self.found:
+            self.found[key] = super().read(ids)
+        return self.found[key]
+
+
+def _read_all(files: Iterable[Path]) -> list[Rollouts]:
+    found: list[Rollouts] = []
+    problems: list[Problem] = []
+    for file in files:
+        try:
+            found.append(read_rollouts(file))
+        except DataError as error:
+            problems += error.problems
+    if problems:
+        raise DataError(problems)
+    return found
 
 
 def _step(

@@ -5,6 +5,7 @@ from crucible.kitchen.stages.batching import GetBatch, RenderBatch, SetEpoch
 from crucible.kitchen.stages.environment import BuildEnvironment, ClearRollouts, CloseGraders, StartGraders
 from crucible.kitchen.stages.evaluating import Evaluate, ShowSample, Summarize
 from crucible.kitchen.stages.examining import ExamineData
+from crucible.kitchen.stages.examining_rl import ExamineEnvironment
 from crucible.kitchen.stages.gap_alarm import CheckSamplerGap
 from crucible.kitchen.stages.learning import (
     Assemble,
@@ -63,6 +64,7 @@ STAGES: tuple[type[Stage], ...] = (
     Evaluate,
     EvaluateEnvironment,
     ExamineData,
+    ExamineEnvironment,
     FinishEpoch,
     FirstPolicy,
     ForwardBackward,

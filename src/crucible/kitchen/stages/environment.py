@@ -76,13 +76,25 @@ class BuildEnvironment(Stage):
         problems = self.over("train", tokenizer, store)
         ctx.write(self.problems, problems)
         ctx.write(self.eval_problems, self.over("eval", tokenizer, store) if self.eval_groups else problems)
-        steps = self.max_steps or len(problems) * self.epochs
+        steps = self.steps(problems)
         ctx.write(self.total_steps, steps)
         ctx.write(self.iterations, range(steps))
-        facts = ctx.port(TrainingClient).model_facts(self.model)
+        ctx.write(self.limits, self.rollout_limits(ctx.port(TrainingClient)))
+
+    def steps(self, problems: RLDataset) -> int:
+        """How many the run takes."""
+        return self.max_steps or len(problems) * self.epochs
+
+    def rollout_limits(self, client: TrainingClient) -> RolloutLimits:
+        """How far an episode may go.
+
+        Raises:
+            ModelError: if there is no such model.
+        """
+        facts = client.model_facts(self.model)
         context = facts.context_length if facts is not None else None
         turns = self.max_turns or find_environment(self.env)[0].turns or None
-        ctx.write(self.limits, RolloutLimits(max_turns=turns, context_length=context, max_tokens=self.max_tokens))
+        return RolloutLimits(max_turns=turns, context_length=context, max_tokens=self.max_tokens)
 
     def over(self, split: Split, tokenizer: Tokenizer, store: DatasetStore | None) -> RLDataset:
         """The problems of a split, as this stage is set; to measure on, one attempt at each of `eval_groups`.

@@ -9,7 +9,15 @@ from crucible.kitchen.policies import Policies
 from crucible.kitchen.rl_slots import LearningBatch
 from crucible.ports import SamplingClient, TrainingClient
 from crucible.ports.training_client import ForwardBackwardOutput, TrainingSession
-from crucible.train.rl.gap import GapEvidence, SamplerGap, diagnose, off_policy_gap, sampler_gap
+from crucible.train.rl.gap import (
+    UNDIAGNOSED,
+    GapDiagnosis,
+    GapEvidence,
+    SamplerGap,
+    diagnose,
+    off_policy_gap,
+    sampler_gap,
+)
 from crucible.train.rl.gap_evidence import gather_evidence
 
 SHOWN = 4
@@ -24,8 +32,8 @@ class CheckSamplerGap(Stage):
     a few datums are scored again, by the policy that drew them and by what the trainer's weights are now: each must
     agree with what was said of its own.
 
-    limit: the mean distance, in nats a token, beyond which the run stops. ahead: whether sampling runs ahead.
-    temperature: that is sampled at.
+    limit: the mean distance, in nats a token, beyond which the run stops. ahead: optimizer steps that sampling may run
+    ahead by; what older weights have sampled is stale. temperature: that is sampled at.
     """
 
     ports: ClassVar = (TrainingClient, SamplingClient)
@@ -36,7 +44,7 @@ class CheckSamplerGap(Stage):
     step: Reads[int]
     model: str
     limit: float
-    ahead: bool = False
+    ahead: int = 0
     every: int = 10
     temperature: float = 1.0
 
@@ -54,15 +62,20 @@ class CheckSamplerGap(Stage):
             return
         outputs = ctx.read(self.result).loss_fn_outputs
         gap = sampler_gap(ctx.read(self.batch).datums[: len(outputs)], outputs)
-        if gap is not None and gap.mean > self.limit:
+        if gap is None or gap.mean <= self.limit:
+            return
+        diagnosis = UNDIAGNOSED
+        if ctx.port(SamplingClient).capabilities().prompt_logprobs:
             version = ctx.read(self.policies).newest.weights.policy_version
-            evidence = await self._evidence(ctx, gap.worst[:SHOWN], version)
-            self._stop(ctx, gap, evidence)
+            evidence, _ = await self._evidence(ctx, gap.worst[:SHOWN], version)
+            diagnosis = diagnose(evidence)
+        self._stop(ctx, gap, diagnosis)
 
     async def _check_older(self, ctx: StageContext) -> None:
         outputs = ctx.read(self.result).loss_fn_outputs
         datums = ctx.read(self.batch).datums[: len(outputs)]
-        if (ctx.read(self.step) - 1) % self.every or not datums:
+        can_tell = ctx.port(SamplingClient).capabilities().prompt_logprobs
+        if (ctx.read(self.step) - 1) % self.every or not datums or not can_tell:
             return
         version = datums[0].policy_version
         if all(policy.weights.policy_version != version for policy in ctx.read(self.policies).entries):
@@ -71,12 +84,16 @@ class CheckSamplerGap(Stage):
         gap = sampler_gap([datums[place] for place in shown], [outputs[place] for place in shown])
         if gap is None:
             return
-        evidence = await self._evidence(ctx, shown, version)
-        if off_policy_gap(evidence) > self.limit:
-            self._stop(ctx, gap, evidence)
+        evidence, trained = await self._evidence(ctx, shown, version)
+        meant = trained - version <= self.ahead
+        if off_policy_gap(evidence) > self.limit or not meant:
+            self._stop(ctx, gap, diagnose(evidence, off_policy=meant))
 
-    async def _evidence(self, ctx: StageContext, places: Sequence[int], version: int) -> GapEvidence:
-        """Those datums, scored by whoever may be at fault. version: of the policy that drew them."""
+    async def _evidence(self, ctx: StageContext, places: Sequence[int], version: int) -> tuple[GapEvidence, int]:
+        """Those datums, scored by whoever may be at fault, and the version of the weights that are trained.
+
+        version: of the policy that drew them.
+        """
         training, sampling = ctx.port(TrainingClient), ctx.port(SamplingClient)
         datums, outputs = ctx.read(self.batch).datums, ctx.read(self.result).loss_fn_outputs
         drew = [policy for policy in ctx.read(self.policies).entries if policy.weights.policy_version == version]
@@ -84,7 +101,7 @@ class CheckSamplerGap(Stage):
         snapshot = await sampling.start_session(model_path=saved.path)
         base = await sampling.start_session(base_model=self.model)
         try:
-            return await gather_evidence(
+            evidence = await gather_evidence(
                 sampling,
                 [datums[place] for place in places],
                 [outputs[place] for place in places],
@@ -93,11 +110,11 @@ class CheckSamplerGap(Stage):
                 base=base,
                 temperature=self.temperature,
             )
+            return evidence, saved.policy_version
         finally:
             await sampling.close_session(snapshot)
             await sampling.close_session(base)
             await training.delete_checkpoint(saved.path)
 
-    def _stop(self, ctx: StageContext, gap: SamplerGap, evidence: GapEvidence) -> None:
-        diagnosis = diagnose(evidence, off_policy=self.ahead)
+    def _stop(self, ctx: StageContext, gap: SamplerGap, diagnosis: GapDiagnosis) -> None:
         raise RolloutGapError(diagnosis.problem(gap, limit=self.limit, where=f"step {ctx.read(self.step)}"))

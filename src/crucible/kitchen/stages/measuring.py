@@ -16,7 +16,7 @@ from crucible.train.rl.rollout import RolloutLimits
 from crucible.train.rl.strategy import MinimumGroup
 from crucible.train.rl.types import RLDataset
 
-TOLD = ("reward/", "env/", "members", "verdicts", "truncated", "turns_per_episode", "ac_tokens_per_turn")
+TOLD = ("reward/", "env/", "members", "verdicts", "truncated", "turns_per_episode", "ac_tokens_per_turn", "entropy")
 """What begins so is said of an evaluation, under `eval/`: the rest is about groups, and these have one member."""
 
 

@@ -171,7 +171,8 @@ class RecordLearned(Stage):
 
 
 class SummarizeRL(Stage):
-    """Record what the whole training cost: steps, tokens, tokens per second, peak memory of this process."""
+    """Record what the whole training cost: steps, sampled tokens (and those of them that trained), sampled tokens per
+    second, peak memory of this process."""
 
     totals: Reads[Totals]
 

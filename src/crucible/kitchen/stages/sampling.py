@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from crucible.errors import DataError, Problem
 from crucible.framework import Reads, Stage, StageContext, Updates, Writes
-from crucible.kitchen.policies import Policies, Policy
+from crucible.kitchen.policies import CODEC, Policies, Policy
 from crucible.kitchen.rolling import GroupSampler, RolloutsInFlight, StepRollouts
 from crucible.ports import SamplingClient, TrainingClient
 from crucible.ports.sampling_client import SamplingSession
@@ -32,13 +32,11 @@ async def snapshot(
 
 
 async def closed(training: TrainingClient, sampling: SamplingClient, policies: Iterable[Policy]) -> None:
-    """Close the snapshots, and delete them where they were the newest (a checkpoint has copies of its own).
-
-    At a service a checkpoint refers to the very path, so that nothing is deleted there.
-    """
+    """Close the snapshots and delete them. A checkpoint has copies of its own; where it has not, at a service, what it
+    refers to stays."""
     for policy in policies:
         await sampling.close_session(policy.session)
-        if "://" not in policy.live:
+        if not CODEC.refers_to(policy.live):
             await training.delete_checkpoint(policy.live)
 
 

@@ -1,12 +1,13 @@
 """How does reinforcement learning go, stage by stage? In turn, in minibatches as they come, or side by side."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from crucible.framework import Every, Loop, Node, Stream, When, Workflow
 from crucible.kitchen import rl_slots as r
 from crucible.kitchen import slots as s
 from crucible.kitchen.stages.environment import BuildEnvironment, ClearRollouts, CloseGraders, StartGraders
+from crucible.kitchen.stages.examining_rl import ExamineEnvironment
 from crucible.kitchen.stages.gap_alarm import CheckSamplerGap
 from crucible.kitchen.stages.learning import (
     Assemble,
@@ -31,116 +32,8 @@ from crucible.kitchen.stages.sampling import (
 )
 from crucible.kitchen.stages.saving import CloseSession, SaveCheckpoint, SaveFinalWeights, SaveNowAndThen
 from crucible.kitchen.stages.updating import AwaitFuture, StartClock
+from crucible.kitchen.workflows.rl_settings import RLSettings
 from crucible.train.rl.policy_losses import loss_fn_config
-
-
-class RLSettings(Protocol):
-    """What the RL workflow must be told. A recipe's config has these and is passed as it is."""
-
-    @property
-    def model(self) -> str: ...
-    @property
-    def env(self) -> str: ...
-    @property
-    def environment_options(self) -> Mapping[str, Any]: ...
-    @property
-    def renderer(self) -> str: ...
-    @property
-    def rows(self) -> int | None: ...
-    @property
-    def group_size(self) -> int: ...
-    @property
-    def groups_per_batch(self) -> int: ...
-    @property
-    def max_tokens(self) -> int: ...
-    @property
-    def max_turns(self) -> int | None: ...
-    @property
-    def temperature(self) -> float: ...
-    @property
-    def on_failure(self) -> str: ...
-    @property
-    def loss(self) -> str: ...
-    @property
-    def clip_low(self) -> float | None: ...
-    @property
-    def clip_high(self) -> float | None: ...
-    @property
-    def dro_beta(self) -> float | None: ...
-    @property
-    def advantage(self) -> str: ...
-    @property
-    def length_norm(self) -> str: ...
-    @property
-    def overlong_buffer(self) -> int: ...
-    @property
-    def mask_truncated(self) -> bool: ...
-    @property
-    def kl_coef(self) -> float: ...
-    @property
-    def remove_constant_reward_groups(self) -> bool: ...
-    @property
-    def dynamic_sampling(self) -> int: ...
-    @property
-    def num_substeps(self) -> int: ...
-    @property
-    def gradient_accumulation_steps(self) -> int: ...
-    @property
-    def stream_minibatches(self) -> int: ...
-    @property
-    def max_steps_off_policy(self) -> int: ...
-    @property
-    def schedule(self) -> str: ...
-    @property
-    def gap_limit(self) -> float: ...
-    @property
-    def learning_rate(self) -> float: ...
-    @property
-    def lr_schedule(self) -> str: ...
-    @property
-    def warmup_steps(self) -> int: ...
-    @property
-    def epochs(self) -> int: ...
-    @property
-    def max_steps(self) -> int | None: ...
-    @property
-    def lora_rank(self) -> int: ...
-    @property
-    def lora_alpha(self) -> float: ...
-    @property
-    def weight_decay(self) -> float: ...
-    @property
-    def grad_clip_norm(self) -> float: ...
-    @property
-    def save_every(self) -> int: ...
-    @property
-    def save_every_seconds(self) -> float: ...
-    @property
-    def keep_checkpoints(self) -> int: ...
-    @property
-    def keep_best(self) -> int: ...
-    @property
-    def best_metric(self) -> str: ...
-    @property
-    def best_is(self) -> str: ...
-    @property
-    def ttl_seconds(self) -> float: ...
-    @property
-    def eval_every(self) -> int: ...
-    @property
-    def eval_groups(self) -> int: ...
-    @property
-    def eval_temperature(self) -> float: ...
-    @property
-    def seed(self) -> int: ...
-    @property
-    def grader_workers(self) -> int: ...
-    @property
-    def grader_cpu_seconds(self) -> float: ...
-    @property
-    def waive(self) -> str: ...
-    @property
-    def record_every(self) -> int: ...
 
 
 def rl(settings: RLSettings) -> Workflow:
@@ -150,7 +43,7 @@ def rl(settings: RLSettings) -> Workflow:
         "rl",
         description="Reinforcement learning with LoRA",
         body=[
-            *prepare(settings),
+            *prepare(settings, examine=True),
             *([OpenReference("open_reference", into=r.REFERENCE, model=settings.model)] if settings.kl_coef else []),
             *([_evaluate(settings, "eval_before", "before")] if evaluate else []),
             StartClock("start_clock", into=s.SETTLED_AT),
@@ -183,8 +76,22 @@ def rl_evaluation(settings: RLSettings, checkpoint: str = "") -> Workflow:
     )
 
 
-def prepare(settings: RLSettings, *, checkpoint: str = "") -> list[Node]:
-    """Tokenizer, problems and graders, then the session and the policy that it begins with."""
+def prepare(settings: RLSettings, *, checkpoint: str = "", examine: bool = False) -> list[Node]:
+    """Tokenizer, problems and graders, then the session and the policy that it begins with.
+
+    examine: try the environment before the model is loaded, and stop if a check fails.
+    """
+    gate = ExamineEnvironment(
+        "examine_environment",
+        tokenizer=s.TOKENIZER,
+        problems=r.PROBLEMS,
+        graders=r.GRADERS,
+        limits=r.LIMITS,
+        model=settings.model,
+        learning_rate=settings.learning_rate,
+        waive=settings.waive,
+        seed=settings.seed,
+    )
     weights: list[Node] = [LoadWeights("load_weights", session=s.SESSION, path=checkpoint)] if checkpoint else []
     return [
         ClearRollouts("clear_rollouts"),
@@ -217,6 +124,7 @@ def prepare(settings: RLSettings, *, checkpoint: str = "") -> list[Node]:
             workers=settings.grader_workers,
             cpu_seconds=settings.grader_cpu_seconds,
         ),
+        *([gate] if examine else []),
         InitSession(
             "init_session",
             model=settings.model,
@@ -302,7 +210,7 @@ def _learn(settings: RLSettings) -> list[Node]:
         step=s.STEP,
         model=settings.model,
         limit=settings.gap_limit,
-        ahead=settings.max_steps_off_policy > 0,
+        ahead=settings.max_steps_off_policy * settings.num_substeps,
         temperature=settings.temperature,
     )
     return [

@@ -29,6 +29,7 @@ def page(inspection: Inspection) -> str:
     parts = {
         "POLICY": policy,
         "TITLE": escape(inspection.title),
+        "KIND": "tokens" if inspection.rollouts is None else "rollouts",
         "STYLE": style,
         "DATA": _data(inspection),
         "SCRIPT": script,

@@ -116,7 +116,7 @@ function buildLine(member) {
   cell(verdictText(member), member.verdict === "invalid" || member.verdict === "timed_out" ? "warned" : "", member.verdicts.map((verdict) => verdict.detail).join("\n"));
   cell(count(given.tokens) + (given.turns.length > 1 ? ` in ${given.turns.length}` : ""), "", plural(given.turns.length, "turn"));
   cell(figure(member.logprob, 2));
-  cell(member.gap === null ? "–" : figure(member.gap, 3), Math.abs(member.gap) > 0.1 ? "warned" : "");
+  cell(member.gap === null ? "–" : brief(member.gap, 2), Math.abs(member.gap) > 0.1 ? "warned" : "");
   cell("", "answer");
   line.lastChild.append(element("bdi", "", flatten(given.failure ? given.failure.what : member.answer)));
   line.type = "button";

@@ -1,6 +1,7 @@
 // What does an open rollout show? Each turn: what it saw and said, token by token, and what came of it.
 
 const MOST_DRAWN = 3000; // tokens of one stretch; the view of tokens draws any number
+const SHORT_LOG = 400; // characters of a log that is shown unasked: mostly the answer as it was read, and the reference
 
 function memberDetails(member) {
   const { given } = member, box = element("div", "turns");
@@ -37,7 +38,13 @@ function drawTurn(member, turn, at) {
   if (turn.verdict) box.append(drawVerdict(turn.verdict, ""));
   if (Object.keys(turn.metrics).length) box.append(pairs(turn.metrics));
   if (turn.said.length) box.append(element("details", "", element("summary", "", "messages, as they were read"), conversation(turn.said)));
-  if (Object.keys(turn.logs).length) box.append(element("details", "", element("summary", "", "the environment's log"), pairs(turn.logs)));
+  if (Object.keys(turn.logs).length) box.append(drawLog(turn.logs));
+  return box;
+}
+
+function drawLog(logs) {
+  const box = element("details", "", element("summary", "", "the environment's log"), pairs(logs));
+  box.open = JSON.stringify(logs).length < SHORT_LOG;
   return box;
 }
 

@@ -16,7 +16,8 @@ SPLITS = {"train": 96, "test": 16}
 class FakeDatasetStore(DatasetStore):
     """Has every data set but one without a name: 96 training and 16 test rows, by reference, split and seed.
 
-    A reference that names gsm8k has `question` and `answer` columns, every other has `messages`.
+    A reference that names gsm8k has `question` and `answer` columns, one that names human_eval has HumanEval's, and
+    every other has `messages`.
     """
 
     adapter_name: ClassVar[str] = "noop"
@@ -38,7 +39,7 @@ class FakeDatasetStore(DatasetStore):
         if split not in SPLITS:
             raise DataError.of(f"{reference} has no such split", given=split, fix=f"It has {', '.join(SPLITS)}")
         random = np.random.Generator(np.random.PCG64(zlib.crc32(f"{reference}[{split}]{self._seed}".encode())))
-        rows = [_row(random, as_messages="gsm8k" not in reference.lower()) for _ in range(SPLITS[split])]
+        rows = [_row(random, reference.lower()) for _ in range(SPLITS[split])]
         return RowSet(rows[:limit], name=f"{reference}[{split}]")
 
     def stream(self, reference: str, *, split: str = "train") -> Iterator[Row]:
@@ -48,10 +49,22 @@ class FakeDatasetStore(DatasetStore):
         return self.load(reference, split=split).fingerprint()
 
 
-def _row(random: np.random.Generator, *, as_messages: bool) -> Row:
+def _row(random: np.random.Generator, reference: str) -> Row:
     left, right = (int(number) for number in random.integers(1, 100, size=2))
+    if "human_eval" in reference or "humaneval" in reference:
+        return _program(left, right)
     question = f"Ann has {left} apples and finds {right} more. How many apples has she now?"
     answer = f"{left} + {right} = {left + right}\n#### {left + right}"
-    if not as_messages:
+    if "gsm8k" in reference:
         return {"question": question, "answer": answer}
     return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
+
+
+def _program(left: int, right: int) -> Row:
+    return {
+        "task_id": f"Fake/{left}+{right}",
+        "prompt": f'def apples() -> int:\n    """{left} apples and {right} more."""\n',
+        "entry_point": "apples",
+        "canonical_solution": f"    return {left} + {right}\n",
+        "test": f"def check(candidate):\n    assert candidate() == {left + right}\n",
+    }

@@ -6,10 +6,13 @@ from fractions import Fraction
 from typing import Any
 
 _BOXED = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*")
+_BARE = re.compile(r"[^\s${}]+")
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _NUMBER = re.compile(
     r"[-+]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:[eE][-+]?\d{1,3})?(?:\s*/\s*\d+)?|[-+]?\.\d+(?:[eE][-+]?\d{1,3})?"
 )
 _DRESS = re.compile(r"^[\s$€£¥]+|[\s.$€£¥]+$")
+_MOST_DIGITS = 1000
 TOLERANCE = 1e-6
 
 
@@ -18,15 +21,13 @@ def extract_boxed(text: str) -> str | None:
 
     `\boxed 7` is read too, up to the next white space or `$`. An escaped brace (`\{`) closes nothing.
     """
+    closing = _closing_braces(text)
     for match in reversed(list(_BOXED.finditer(text))):
         if text[match.end() : match.end() + 1] == "{":
-            end = _closing(text, match.end())
-            if end is not None:
-                return text[match.end() + 1 : end].strip()
-        else:
-            word = re.split(r"[\s$]", text[match.end() :], maxsplit=1)[0]
-            if word:
-                return word
+            if match.end() in closing:
+                return text[match.end() + 1 : closing[match.end()]].strip()
+        elif word := _BARE.match(text, match.end()):
+            return word[0]
     return None
 
 
@@ -41,7 +42,7 @@ def read_number(text: str) -> Fraction | None:
     bare = _DRESS.sub("", text)
     per_cent = bare.endswith("%")
     match = _NUMBER.fullmatch(bare.rstrip("\\% "))
-    if match is None:
+    if match is None or len(bare) > _MOST_DIGITS:
         return None
     above, _, below = match[0].replace(",", "").partition("/")
     if below and int(below) == 0:
@@ -88,19 +89,13 @@ def _plain(text: str, item: Mapping[str, Any]) -> str:
     return words.casefold() if item.get("ignore_case", False) else words
 
 
-def _closing(text: str, opening: int) -> int | None:
-    depth, place = 0, opening
-    while place < len(text):
-        match text[place]:
-            case "\\":
-                place += 1
-            case "{":
-                depth += 1
-            case "}":
-                depth -= 1
-                if depth == 0:
-                    return place
-            case _:
-                pass
-        place += 1
-    return None
+def _closing_braces(text: str) -> dict[int, int]:
+    """Where each brace that opens is closed; in one pass, since a model may open thousands."""
+    opened: list[int] = []
+    closing: dict[int, int] = {}
+    for match in _BRACE.finditer(text):
+        if match[0] == "{":
+            opened.append(match.start())
+        elif match[0] == "}" and opened:
+            closing[opened.pop()] = match.start()
+    return closing

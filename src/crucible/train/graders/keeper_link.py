@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
+from crucible.train.graders.worker import is_worker
+
 _PROGRAM = """
 import json, sys
 sys.path[:] = json.loads(sys.argv[2])
@@ -38,6 +40,10 @@ class KeeperLink:
         on_message: Callable[[Mapping[str, Any]], None],
         on_end: Callable[["KeeperLink", str], None],
     ) -> None:
+        if is_worker():  # most often a script, imported for its grader, that does its work once more
+            raise RuntimeError(
+                "a grader's process starts no graders: put `if __name__ == '__main__':` before what the script does"
+            )
         self._on_message, self._on_end = on_message, on_end
         self._socket, theirs = socket.socketpair()
         self._folder = tempfile.mkdtemp(prefix="crucible-graders-")

@@ -19,7 +19,8 @@ from crucible.train.graders.expressions import load_sympy, read_expression
 _MOST_ANSWER = 4096
 """Characters of an answer; what is longer is none."""
 _DIGITS = 30
-_WRAPPED = re.compile(r"\$\$(.+?)\$\$|\$(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+_WRAPPED = re.compile(r"\$\$(.+?)\$\$|(?<!\\)\$(.+?)(?<!\\)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+_MATHEMATICAL = re.compile(r"[\d\\^_=]")
 _WORD = re.compile(r"[^\W\d_]{2,}(?: [^\W\d_]+)*")
 _CHOICE = re.compile(r"\([A-Z]\)")
 _WORDS = re.compile(r"\\(?:text|mathrm|textbf|mathbf)\s*\{([^{}]*)\}")
@@ -37,7 +38,7 @@ def grade_math(item: Mapping[str, Any]) -> tuple[float, str]:
     `tolerance` (1e-6, see `verify_answer`).
 
     Raises:
-        ValueError: if nothing is left of the reference to compare with.
+        ValueError: as `verify_answer`: then there is no score.
         MissingExtraError: if math-verify is not installed.
     """
     reference, prediction = item["reference"], item["prediction"]
@@ -53,7 +54,8 @@ def verify_answer(reference: str, prediction: str, tolerance: float = TOLERANCE)
     relative to it. A prediction that cannot be read as mathematics is right only if it is the reference's very text.
 
     Raises:
-        ValueError: if the reference is empty: a mistake in the data, and not in the answer.
+        ValueError: if the reference is empty, or is mathematics that cannot be read, and not the prediction's very
+            text: a mistake of ours or in the data, and not in the answer.
         MissingExtraError: if math-verify is not installed.
     """
     math_verify = _math_verify()
@@ -65,6 +67,8 @@ def verify_answer(reference: str, prediction: str, tolerance: float = TOLERANCE)
     if _same_words(ours, theirs):
         return True
     gold, answer = _read(ours), _read(theirs)
+    if gold is None and _MATHEMATICAL.search(ours):
+        raise ValueError(f"the reference {_short(ours)} cannot be read as mathematics")
     if gold is None or answer is None:
         return False
     close = _near(gold, answer, tolerance)
@@ -117,7 +121,7 @@ def latex_to_text(latex: str) -> str:
         from pylatexenc.latex2text import LatexNodes2Text
     except ImportError as error:
         raise MissingExtraError.for_extra("math", needed_by="latex_to_text", module="pylatexenc") from error
-    return LatexNodes2Text().latex_to_text(latex)
+    return LatexNodes2Text(strict_latex_spaces="based-on-source").latex_to_text(latex)
 
 
 def _math_verify() -> Any:

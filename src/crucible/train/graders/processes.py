@@ -4,10 +4,12 @@ import ctypes
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+_PATIENCE, _BREATH = 1.0, 0.001
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
@@ -61,13 +63,16 @@ def end_tree(pid: int) -> None:
 
 
 def end_orphans(*, known: Iterable[int]) -> None:
-    """Kill and reap every child of this process but the known ones, until no more come up."""
-    mine = set(known)
+    """Kill and reap every child of this process but the known ones, until no more come up, or for a second."""
+    mine, deadline = set(known), time.monotonic() + _PATIENCE
     while strays := [pid for pid in children(os.getpid()) if pid not in mine]:
         for pid in strays:
             end_tree(pid)
             with suppress(ChildProcessError):
-                os.waitpid(pid, 0)
+                os.waitpid(pid, os.WNOHANG)
+        if time.monotonic() > deadline:  # one may not be ours to kill (sudo), or wait for a disk
+            return
+        time.sleep(_BREATH)
 
 
 def _kill_with_group(pid: int) -> None:

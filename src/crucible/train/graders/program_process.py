@@ -30,7 +30,13 @@ class ProgramProcess:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 cwd=folder,
-                env={"HOME": str(folder), "TMPDIR": str(folder), "LANG": "C.UTF-8", "PYTHONHASHSEED": "0"},
+                env={
+                    "HOME": str(folder),
+                    "TMPDIR": str(folder),
+                    "LANG": "C.UTF-8",
+                    "PYTHONUTF8": "1",
+                    "PYTHONHASHSEED": "0",
+                },
                 pass_fds=(theirs,),
                 start_new_session=True,
             )

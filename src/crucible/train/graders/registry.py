@@ -75,7 +75,7 @@ def find_grader(name: str) -> str:
         return GRADERS[name].function
     if name in _registered:
         return _registered[name]
-    plugins = {entry.name: entry.value for entry in entry_points(group=PLUGIN_GROUP)}
+    plugins = {entry.name: f"{entry.module}:{entry.attr}" for entry in entry_points(group=PLUGIN_GROUP)}
     if name in plugins:
         return plugins[name]
     known = sorted({*GRADERS, *_registered, *plugins})

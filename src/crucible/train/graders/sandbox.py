@@ -145,12 +145,12 @@ def _ended(
     if how == "output":
         return "output", f"wrote more than {limits.output_kib} KiB"
     told = _told(bytes(program.written["told"]))
-    if "refused" in told:
+    if told.get("token") == token and told.get("refused"):
         return "refused", "; ".join(told["refused"])
-    if "error" in told:
-        return "failed", told["error"]
-    if told.get("token") == token or (code == 0 and not tested):
+    if told.get("token") == token or (code == 0 and not tested and not told):
         return "passed", ""
+    if "error" in told:
+        return "failed", str(told["error"])
     if code == -signal.SIGXCPU or (code == -signal.SIGKILL and over):
         return "cpu", f"used more than {math.ceil(limits.cpu_seconds)} s of CPU time"
     if code == MEMORY_EXIT:

@@ -1,15 +1,16 @@
 """What runs a program that nobody trusts? This script, in a process of its own that it first locks up.
 
 On standard input come eight bytes (a length, big-endian) and a job of so many bytes of JSON; the rest is the
-program's own input. On the file descriptor argv[1] goes one line of JSON at the end: `{"refused": [...]}` if the
-machine cannot lock it up as asked (then nothing was run), `{"error": "..."}`, or the job's token if all went well: a
-program that merely exits early does not know it.
+program's own input. On the file descriptor argv[1] goes one line of JSON at the end: `{"token": ...}`, the job's, if all
+went well, and with it `"refused": [...]` if the machine cannot lock the program up as asked, and nothing was run; or
+`{"error": "..."}`. A program that exits early, or writes there itself, does not know the token.
 It imports nothing of crucible, so that it starts fast and holds nothing worth finding.
 
 A job: `code`, `tests` (or null), `token`, `folder` (the only one it may write to), `readable` (folders and files),
 `cpu_seconds`, `memory_mib`, `file_mib`, `strict` (refuse to run where the lock is incomplete), `parent`.
 """
 
+import builtins
 import ctypes
 import json
 import os
@@ -35,11 +36,11 @@ def main() -> None:
     job = json.loads(_read(int.from_bytes(_read(8), "big")))
     _die_with(job["parent"])
     os.chdir(job["folder"])
+    token = job.pop("token")
     refused = _lock_up(job)
     if refused and job["strict"]:
-        _tell(out, {"refused": refused})
+        _tell(out, {"token": token, "refused": refused})
         return
-    token = job.pop("token")
     sys.argv = ["program.py"]
     error = _run(job)
     try:
@@ -68,12 +69,13 @@ def _run(job: dict[str, Any]) -> str:
     """What the program, and then its tests, came to grief of; "" if nothing."""
     tested = job["tests"] is not None
     names = {"__name__": "program" if tested else "__main__", "__builtins__": __builtins__}
-    stage = "the program"
+    builtins.exit = builtins.quit = sys.exit  # as they are where `site` is imported
+    stage, execute = "the program", exec  # both kept, with the tests, before the program may put others in their place
     try:
-        exec(compile(job["code"], "program.py", "exec"), names)
-        if tested:
-            stage = "the tests"
-            exec(compile(job["tests"], "tests.py", "exec"), names)
+        tests = compile(job["tests"] or "", "tests.py", "exec")
+        execute(compile(job["code"], "program.py", "exec"), names)
+        stage = "the tests"
+        execute(tests, names)
     except SystemExit as end:
         if tested or end.code not in (None, 0):
             return f"{stage} ended with sys.exit({_said(end)})"
@@ -150,7 +152,9 @@ def _checked(result: int, what: str) -> int:
 
 _RULESET, _RULE, _RESTRICT = 444, 445, 446
 """Landlock's system calls, the same on every machine."""
-_EXECUTE, _WRITE_FILE, _READ_FILE, _READ_FOLDER, _REFER, _TRUNCATE = (1 << bit for bit in (0, 1, 2, 3, 13, 14))
+_WRITE_FILE, _READ_FILE, _READ_FOLDER, _REFER, _TRUNCATE = (1 << bit for bit in (1, 2, 3, 13, 14))
+_OWN = sum(1 << bit for bit in (1, 2, 3, 4, 5, 7, 8, 12)) | _REFER | _TRUNCATE
+"""Write, read, remove and make plain files, folders and links: no devices, which as root would be the whole disk."""
 
 
 def _lock_files(libc: ctypes.CDLL, job: dict[str, Any]) -> None:
@@ -159,7 +163,7 @@ def _lock_files(libc: ctypes.CDLL, job: dict[str, Any]) -> None:
     known = (1 << 13) - 1 | (_REFER if version > 1 else 0) | (_TRUNCATE if version > 2 else 0)
     attributes = ctypes.create_string_buffer(struct.pack("=Q", known))
     ruleset = _checked(libc.syscall(_RULESET, attributes, ctypes.c_size_t(8), 0), "landlock")
-    _allow(libc, ruleset, job["folder"], known & ~_EXECUTE)
+    _allow(libc, ruleset, job["folder"], known & _OWN)
     for path in job["readable"]:
         if (place := Path(path)).exists():
             _allow(libc, ruleset, path, _READ_FILE | (_READ_FOLDER if place.is_dir() else 0))
@@ -180,79 +184,30 @@ _MACHINES = {
     "x86_64": (0xC000003E, 0),
     "aarch64": (0xC00000B7, 1),
 }
-_DENIED = {
-    # name: (x86_64, aarch64), None where there is none
-    "socket": (41, 198),
-    "fork": (57, None),
-    "vfork": (58, None),
-    "execve": (59, 221),
-    "execveat": (322, 281),
-    "tkill": (200, 130),
-    "rt_sigqueueinfo": (129, 138),
-    "rt_tgsigqueueinfo": (297, 240),
-    "pidfd_send_signal": (424, 424),
-    "pidfd_open": (434, 434),
-    "pidfd_getfd": (438, 438),
-    "ptrace": (101, 117),
-    "process_vm_readv": (310, 270),
-    "process_vm_writev": (311, 271),
-    "setrlimit": (160, 164),
-    "setpriority": (141, 140),
-    "setsid": (112, 157),
-    "setpgid": (109, 154),
-    "unshare": (272, 97),
-    "setns": (308, 268),
-    "mount": (165, 40),
-    "umount2": (166, 39),
-    "chroot": (161, 51),
-    "pivot_root": (155, 41),
-    "move_mount": (429, 429),
-    "fsopen": (430, 430),
-    "bpf": (321, 280),
-    "perf_event_open": (298, 241),
-    "userfaultfd": (323, 282),
-    "io_uring_setup": (425, 425),
-    "memfd_create": (319, 279),
-    "shmget": (29, 194),
-    "semget": (64, 190),
-    "msgget": (68, 186),
-    "mq_open": (240, 180),
-    "keyctl": (250, 219),
-    "add_key": (248, 217),
-    "request_key": (249, 218),
-    "chmod": (90, None),
-    "fchmod": (91, 52),
-    "fchmodat": (268, 53),
-    "fchmodat2": (452, 452),
-    "chown": (92, None),
-    "fchown": (93, 55),
-    "lchown": (94, None),
-    "fchownat": (260, 54),
-    "setxattr": (188, 5),
-    "lsetxattr": (189, 6),
-    "fsetxattr": (190, 7),
-    "utime": (132, None),
-    "utimes": (235, None),
-    "futimesat": (261, None),
-    "utimensat": (280, 88),
-    "reboot": (169, 142),
-    "kexec_load": (246, 104),
-    "init_module": (175, 105),
-    "finit_module": (313, 273),
-    "settimeofday": (164, 170),
-    "clock_settime": (227, 112),
-    "sethostname": (170, 161),
-    "swapon": (167, 224),
-    "swapoff": (168, 225),
-    "syslog": (103, 116),
-    "acct": (163, 89),
-    "quotactl": (179, 60),
-    "setuid": (105, 146),
-    "setgid": (106, 144),
-    "setreuid": (113, 145),
-    "setresuid": (117, 147),
-    "capset": (126, 91),
-}
+_DENIED = """
+socket 41 198, fork 57 -, vfork 58 -, execve 59 221, execveat 322 281, tkill 200 130, rt_sigqueueinfo 129 138,
+rt_tgsigqueueinfo 297 240, pidfd_send_signal 424 424, pidfd_open 434 434, pidfd_getfd 438 438, ptrace 101 117,
+process_vm_readv 310 270, process_vm_writev 311 271, process_madvise 440 440, process_mrelease 448 448,
+move_pages 279 239, migrate_pages 256 238, kcmp 312 272, setrlimit 160 164, setpriority 141 140,
+sched_setscheduler 144 119, sched_setparam 142 118, sched_setattr 314 274, ioprio_set 251 30, setsid 112 157,
+setpgid 109 154, unshare 272 97, setns 308 268, mount 165 40, umount2 166 39, chroot 161 51, pivot_root 155 41,
+move_mount 429 429, open_tree 428 428, fsopen 430 430, fsconfig 431 431, fsmount 432 432, fspick 433 433,
+mount_setattr 442 442, bpf 321 280, perf_event_open 298 241, userfaultfd 323 282, io_uring_setup 425 425,
+memfd_create 319 279, memfd_secret 447 447, fanotify_init 300 262, open_by_handle_at 304 265, mknod 133 -,
+mknodat 259 33, shmget 29 194, shmat 30 196, shmctl 31 195, semget 64 190, semctl 66 191, semop 65 193,
+msgget 68 186, msgctl 71 187, msgsnd 69 189, msgrcv 70 188, mq_open 240 180, mq_unlink 241 181, keyctl 250 219,
+add_key 248 217, request_key 249 218, chmod 90 -, fchmod 91 52, fchmodat 268 53, fchmodat2 452 452, chown 92 -,
+fchown 93 55, lchown 94 -, fchownat 260 54, setxattr 188 5, lsetxattr 189 6, fsetxattr 190 7, removexattr 197 14,
+lremovexattr 198 15, fremovexattr 199 16, setxattrat 463 463, removexattrat 466 466, utime 132 -, utimes 235 -,
+futimesat 261 -, utimensat 280 88, reboot 169 142, kexec_load 246 104, kexec_file_load 320 294,
+init_module 175 105, finit_module 313 273, delete_module 176 106, iopl 172 -, ioperm 173 -, settimeofday 164 170,
+clock_settime 227 112, adjtimex 159 171, clock_adjtime 305 266, sethostname 170 161, setdomainname 171 162,
+swapon 167 224, swapoff 168 225, syslog 103 116, acct 163 89, quotactl 179 60, quotactl_fd 443 443, vhangup 153 58,
+setuid 105 146, setgid 106 144, setreuid 113 145, setregid 114 143, setresuid 117 147, setresgid 119 149,
+setfsuid 122 151, setfsgid 123 152, setgroups 116 159, capset 126 91, file_setattr 469 469
+"""
+"""System calls with their numbers on x86_64 and aarch64: a new socket, process or program, a reach into others, time,
+devices, whatever outlives the process, and the owner and mode of files, which Landlock does not watch."""
 _KILL, _TGKILL, _CLONE, _CLONE3, _PRLIMIT = (62, 129), (234, 131), (56, 220), (435, 435), (302, 261)
 _CLONE_THREAD = 0x00010000
 _ALLOW, _KILL_PROCESS, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
@@ -305,9 +260,9 @@ def _filter(architecture: int, column: int, me: int) -> list[tuple[int, int, int
             denied,
             (_RETURN, 0, 0, _ALLOW),
         ]
-    for numbers in _DENIED.values():
-        if (number := numbers[column]) is not None:
-            program += [(_EQUAL, 0, 1, number), denied]
+    for entry in _DENIED.replace("\n", " ").split(","):
+        if (number := entry.split()[1 + column]) != "-":
+            program += [(_EQUAL, 0, 1, int(number)), denied]
     return [*program, (_RETURN, 0, 0, _ALLOW)]
 
 

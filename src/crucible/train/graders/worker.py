@@ -31,6 +31,8 @@ _WATCH = 0.05
 MEMORY_EXIT = 77
 """The exit code of a process that used more memory than it may, where an allocation cannot be made to fail."""
 
+_serving = False
+
 Reply = dict[str, Any]
 """`state` and `detail`; with `state` = `score` also `score` (of a grader), or `value` (of a called function)."""
 
@@ -41,6 +43,8 @@ def serve(keeper: socket.socket, parent: int, limits: GraderLimits, *, folder: s
     A request is a line `{"id": 1, "kind": "grade"|"call", "function": "module:name", "argument": ...}`; an answer is
     `{"id": 1, "state": ...}`; `{"id": 1, "started": true}` comes before it where the module had to be imported first.
     """
+    global _serving
+    _serving = True
     os.setsid()  # a group of its own: the terminal's Ctrl-C is not for it, and it can be ended with all it starts
     die_with(parent)
     os.environ["TMPDIR"] = tempfile.tempdir = folder
@@ -52,6 +56,11 @@ def serve(keeper: socket.socket, parent: int, limits: GraderLimits, *, folder: s
             answer = _answer(request, functions, limits, keeper)
             keeper.sendall(json.dumps({"id": request["id"], **answer}).encode() + b"\n")
     os._exit(0)
+
+
+def is_worker() -> bool:
+    """Whether this process serves requests: then it may start no graders of its own."""
+    return _serving
 
 
 def out_of_memory(limits: GraderLimits) -> str:
@@ -80,7 +89,7 @@ def _watch_memory(most: int) -> None:
 def _answer(
     request: Mapping[str, Any], functions: dict[str, Callable[..., object]], limits: GraderLimits, out: socket.socket
 ) -> Reply:
-    name, me = request["function"], os.getpid()
+    name, me, threads = request["function"], os.getpid(), threading.active_count()
     try:
         if name not in functions:
             _allow(LOAD_SECONDS)
@@ -101,6 +110,8 @@ def _answer(
     if os.getpid() != me:  # the grader forked, and this is the copy: it has no say
         os._exit(0)
     signal.setitimer(signal.ITIMER_PROF, 0)
+    if threading.active_count() > threads:  # which would compute on at the next item's cost
+        reply["retire"] = True
     return reply
 
 

@@ -95,7 +95,7 @@ class WorkerProcess:
             return None
         if self._loading:
             return invalid("the grader's module is still not imported", repeatable=False)
-        detail = f"not done after {self._limits.wall:g} s on the clock, most of them spent waiting"
+        detail = f"not done after {self._limits.wall:g} s on the clock"
         return {"state": "timed_out", "detail": detail, "repeatable": False}
 
     def died(self, status: int) -> Reply:

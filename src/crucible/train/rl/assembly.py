@@ -18,9 +18,9 @@ from crucible.train.rl.types import Trajectory, TrajectoryGroup, Transition
 
 LengthNorm: TypeAlias = Literal["none", "sequence", "batch", "constant"]
 """What a member's tokens are divided by, all losses being sums. none: nothing (Tinker's). sequence: the member's own
-number of sampled tokens, so that each member counts the same (GRPO, arXiv:2402.03300). batch: the mean number over the
-members trained on, so that each token counts the same (DAPO's token mean, arXiv:2503.14476, times the number of
-members). constant: `max_tokens`, the same whatever was sampled (Dr. GRPO, arXiv:2503.20783)."""
+number of sampled tokens, so that each member counts the same (GRPO, arXiv:2402.03300; gspo as in its paper). batch: the
+mean number over the members trained on, so that each token counts the same (DAPO's token mean, arXiv:2503.14476, times
+the number of members). constant: `max_tokens`, the same whatever was sampled (Dr. GRPO, arXiv:2503.20783)."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,10 +1,11 @@
 """Who continues a prompt? A `Completer`: the seeds' name for a thin layer on a `SamplingClient`."""
 
+import math
 from abc import ABC, abstractmethod
 
 from crucible.errors import ConfigError, PortError
 from crucible.ports.datum import ModelInput
-from crucible.ports.sampling_client import SamplingClient, SamplingParams, SamplingSession
+from crucible.ports.sampling_client import SampledSequence, SamplingClient, SamplingParams, SamplingSession
 from crucible.ports.training_client import SavedWeights
 from crucible.train.rl.types import Action, StopCondition
 
@@ -20,7 +21,7 @@ class Completer(ABC):
 
         Raises:
             StaleWeightsError: if other weights than the policy's drew them.
-            PortError: if the backend failed.
+            PortError: if the backend failed, or gave what is no completion.
             ConfigError: if the prompt leaves no room in the model's context.
         """
 
@@ -57,11 +58,9 @@ class SessionCompleter(Completer):
         if self._policy is not None:
             response.provenance.require(self._policy)
         if len(response.sequences) != n:
-            raise PortError(
-                f"{n} completions were asked for, and {len(response.sequences)} came",
-                port=self._client.port_name,
-                adapter=self._client.adapter_name,
-            )
+            raise self._broken(f"{n} completions were asked for, and {len(response.sequences)} came")
+        for sequence in response.sequences:
+            self._check(sequence)
         return [
             Action(
                 tokens=sequence.tokens,
@@ -72,6 +71,19 @@ class SessionCompleter(Completer):
             )
             for sequence in response.sequences
         ]
+
+    def _check(self, sequence: SampledSequence) -> None:
+        """Refuse what cannot be trained on now, before it is graded and recorded."""
+        if not sequence.tokens:
+            raise self._broken("a completion has no token: even one that stops at once has the token it stops with")
+        if len(sequence.tokens) != len(sequence.logprobs):
+            raise self._broken(f"{len(sequence.tokens)} tokens came with {len(sequence.logprobs)} logprobs")
+        for place, logprob in enumerate(sequence.logprobs):
+            if not math.isfinite(logprob):
+                raise self._broken(f"the logprob of a completion's token {place} is {logprob}")
+
+    def _broken(self, what: str) -> PortError:
+        return PortError(what, port=self._client.port_name, adapter=self._client.adapter_name)
 
     def _room(self, prompt: ModelInput) -> int:
         if self._context_length is None:

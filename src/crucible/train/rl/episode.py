@@ -34,8 +34,8 @@ NEVER_DATA = (StaleWeightsError, ConfigError, MissingExtraError, UnsupportedErro
 class RolloutLimits:
     """What ends an episode that does not end by itself.
 
-    max_tokens: most tokens of one turn. max_turns: most turns of a trajectory; None: no limit. context_length: most
-    positions of the model; None: not known here.
+    max_tokens: most tokens of one turn, the completer's own. max_turns: most turns of a trajectory; None: no limit.
+    context_length: most positions of the model; None: not known here.
     """
 
     max_tokens: int
@@ -160,6 +160,7 @@ class Member:
     def _ended(self, turn: Transition) -> Ended:
         """The environment's word for it, but an answer that fills the context before `max_tokens` was cut by that."""
         sampled, context = len(turn.action.tokens), self.limits.context_length
+        assert sampled <= self.limits.max_tokens, "the completer has the limits' own max_tokens"
         full = context is not None and turn.observation.length + sampled >= context
         return (
             "context" if turn.result.ended == "cut" and full and sampled < self.limits.max_tokens else turn.result.ended

@@ -19,7 +19,14 @@ Scores: TypeAlias = Sequence[NDArray[np.floating]]
 """Per datum (S,): a logprob of each of its S sampled tokens, in nats; NaN where there is none."""
 
 Cause: TypeAlias = Literal[
-    "stale_weights", "base_weights", "sampler_temperature", "trainer_temperature", "shifted", "text", "numerics"
+    "stale_weights",
+    "base_weights",
+    "sampler_temperature",
+    "trainer_temperature",
+    "shifted",
+    "text",
+    "numerics",
+    "unknown",
 ]
 
 FITS = 0.25
@@ -50,7 +57,9 @@ class GapEvidence:
 
     reported: q, by the sampler when it drew them. session: by the session that drew them, again, on the text that is
     trained on. snapshot: by the sampler, of weights that the trainer has just saved. trainer: l. base: by the sampler,
-    of the base model. tempered: as the snapshot, of the distribution at `temperature`. place: where in the run.
+    of the base model. tempered: as the snapshot, of the distribution at `temperature`, which the tokens were drawn at.
+    drawn, read: of other tokens, that the session draws now after the same prompts: as it reports them, and as it
+    scores them when it reads them. What these differ by is numerics, whatever else may be wrong.
     """
 
     reported: Scores
@@ -59,6 +68,8 @@ class GapEvidence:
     trainer: Scores
     base: Scores | None = None
     tempered: Scores | None = None
+    drawn: Scores | None = None
+    read: Scores | None = None
     temperature: float = 1.0
 
 
@@ -74,11 +85,10 @@ class GapDiagnosis:
     def problem(self, gap: SamplerGap, *, limit: float, where: str) -> Problem:
         """What `RolloutGapError` says. where: the step."""
         measured = ", ".join(f"{pair} {distance:.3g}" for pair, distance in self.distances.items())
+        shown = f" (mean distances in nats: {measured})" if measured else ""
+        disagree = "sampler and trainer disagree on tokens that they should both have from the same weights"
         return Problem(
-            what=(
-                "sampler and trainer disagree on tokens that they should both have from the same weights: "
-                f"{self.what} (mean distances in nats: {measured})"
-            ),
+            what=f"{disagree}: {self.what}{shown}",
             where=where,
             given=f"a gap of {gap.mean:.3g} nats a token over {gap.tokens} tokens, and gap_limit={limit:g}",
             fix=self.fix,
@@ -123,7 +133,9 @@ def diagnose(evidence: GapEvidence, *, off_policy: bool = False) -> GapDiagnosis
 
     From what was reported to what the trainer says there are three steps: to the same session on the text that is
     trained on, to the trainer's weights, to the trainer's own arithmetic. The fault is in the largest of them; what is
-    known of base model, temperature and a shift by one token is held against that step.
+    known of base model, temperature and a shift by one token is held against that step. A first step that is
+    not much larger than what the session makes of tokens that it draws now is numerics (in a coarse dtype a token is
+    scored otherwise when it is drawn than when it is read).
 
     off_policy: other weights are meant to have sampled, so that the second step is no fault.
     """
@@ -137,12 +149,15 @@ def diagnose(evidence: GapEvidence, *, off_policy: bool = False) -> GapDiagnosis
     ]
     fitting = [one for one in measured if one[0] <= FITS * faults[broken]]
     cause: Cause = min(fitting)[1] if fitting else _PLAIN[broken]
+    control = _control(evidence)
+    if cause == "text" and control.get(_CONTROL, 0.0) >= FITS * steps[_REPORT]:
+        cause = "numerics"
     what, fix = _SAID[cause]
     return GapDiagnosis(
         cause=cause,
         what=what.format(temperature=evidence.temperature),
         fix=fix,
-        distances={**steps, **{pair: distance for distance, _, pair in measured if not np.isnan(distance)}},
+        distances={**steps, **control, **{pair: distance for distance, _, pair in measured if not np.isnan(distance)}},
     )
 
 
@@ -154,6 +169,7 @@ def off_policy_gap(evidence: GapEvidence) -> float:
 
 
 _REPORT, _WEIGHTS, _ARITHMETIC = "reported-session", "session-snapshot", "snapshot-trainer"
+_CONTROL = "drawn-read"
 
 _PLAIN: Mapping[str, Cause] = {_REPORT: "text", _WEIGHTS: "stale_weights", _ARITHMETIC: "numerics"}
 """What a step means where nothing more particular explains it."""
@@ -167,6 +183,13 @@ def _steps(evidence: GapEvidence) -> dict[str, float]:
     }
     assert not any(np.isnan(step) for step in steps.values()), "there is a token that all have scored"
     return steps
+
+
+def _control(evidence: GapEvidence) -> dict[str, float]:
+    if evidence.drawn is None or evidence.read is None:
+        return {}
+    distance = _distance(evidence.drawn, evidence.read)
+    return {} if np.isnan(distance) else {_CONTROL: distance}
 
 
 def _rivals(evidence: GapEvidence, broken: str) -> list[tuple[Cause, str, Scores, Scores | None]]:
@@ -212,11 +235,19 @@ _SAID: Mapping[Cause, tuple[str, str]] = {
         "a template, a BOS token or a turn that was tokenised again differs",
     ),
     "numerics": (
-        "with the same weights and the same text the two compute different numbers",
+        "with the same weights and the same text they compute different numbers",
         "Sample and train in one dtype with the same kernels (float32 agrees to 1e-4), "
         "or set gap_limit to what you accept",
     ),
 }
+
+
+UNDIAGNOSED = GapDiagnosis(
+    cause="unknown",
+    what="why cannot be told, as this sampler does not score a prompt's tokens",
+    fix="Look for stale weights, a temperature in the reported logprobs, another prompt or another dtype",
+)
+"""Of a backend whose `capabilities()` lack `prompt_logprobs`."""
 
 
 def _distance(left: Scores, right: Scores) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from crucible.ports.datum import TensorData
+from crucible.ports.datum import ModelInput, TensorData
 from crucible.ports.sampling_client import (
     SampleReport,
     SamplingClient,
@@ -32,7 +32,7 @@ async def gather_evidence(
     base: SamplingSession,
     temperature: float,
 ) -> GapEvidence:
-    """Score the datums by every session; a few datums are enough (those of `SamplerGap.worst`).
+    """Score the datums by every session, and let the one that sampled draw again; a few datums are enough (those of `SamplerGap.worst`).
 
     outputs: the trainer's. session: the one that sampled. snapshot: on the trainer's weights, saved after nothing was
     changed since `outputs`. base: on the base model. temperature: that the tokens were drawn at.
@@ -41,6 +41,7 @@ async def gather_evidence(
         PortError: if a backend fails.
     """
     rescored = [await _scores(client, one, datums) for one in (session, snapshot, base)]
+    redrawn = await asyncio.gather(*(_redrawn(client, session, datum) for datum in datums))
     heated = temperature not in (0.0, 1.0) and client.capabilities().report
     return GapEvidence(
         reported=[sampled_only(datum, datum.sampler_logprobs) for datum in datums],
@@ -49,6 +50,8 @@ async def gather_evidence(
         base=rescored[2],
         trainer=[sampled_only(datum, output["logprobs"].data) for datum, output in zip(datums, outputs, strict=True)],
         tempered=await _tempered(client, snapshot, datums, temperature) if heated else None,
+        drawn=[drawn for drawn, _ in redrawn],
+        read=[read for _, read in redrawn],
         temperature=temperature,
     )
 
@@ -78,6 +81,19 @@ def _log_total(scores: Sequence[float], temperature: float) -> float:
 async def _scores(client: SamplingClient, session: SamplingSession, datums: Sequence[RLDatum]) -> Scores:
     answers = await asyncio.gather(*(client.compute_logprobs(session, datum.sequence) for datum in datums))
     return [sampled_only(datum, aligned(answer)) for datum, answer in zip(datums, answers, strict=True)]
+
+
+async def _redrawn(
+    client: SamplingClient, session: SamplingSession, datum: RLDatum
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Logprobs of tokens that the session draws now, as many as the datum's at most, after the same prompt: as it
+    reports them, and as it scores them when it reads them."""
+    begins = int(np.argmax(datum.mask)) + 1
+    prompt = datum.sequence.to_ints()[:begins]
+    params = SamplingParams(max_tokens=int(datum.mask.sum()), temperature=1.0, seed=0)
+    (drawn,) = (await client.sample(session, ModelInput.from_ints(prompt), params=params)).sequences
+    read = await client.compute_logprobs(session, ModelInput.from_ints([*prompt, *drawn.tokens]))
+    return np.array(drawn.logprobs, dtype=np.float64), aligned(read)[begins - 1 :].astype(np.float64)
 
 
 async def _tempered(

@@ -32,7 +32,9 @@ def aligned(prompt_logprobs: Sequence[float | None]) -> NDArray[np.float32]:
     """
     scores = prompt_logprobs[1:]
     if any(score is None for score in scores):
-        raise PortError("a logprob of the sequence was asked for and not given", port="sampling_client", adapter="unnamed")
+        raise PortError(
+            "a logprob of the sequence was asked for and not given", port="sampling_client", adapter="unnamed"
+        )
     return np.array(scores, dtype=np.float32)
 
 

@@ -1,6 +1,5 @@
 """Is something wrong with an environment before the first step? Its graders, its prompts, the settings."""
 
-import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import islice
@@ -11,6 +10,7 @@ from crucible.train.checks.finding import Finding
 from crucible.train.checks.rate import judge_rate
 from crucible.train.graders.graders import Graders
 from crucible.train.rl.environments.self_check import failures, self_check
+from crucible.train.rl.players import PlayerEnv
 from crucible.train.rl.rollout import RolloutLimits
 from crucible.train.rl.types import Observation, RLDataset, Surroundings
 from crucible.train.seeding import derive_seed
@@ -19,8 +19,6 @@ REHEARSED = 4
 """Problems whose known answers are played."""
 LOOKED_AT = 64
 """Problems whose first prompts are measured."""
-PATIENCE_SECONDS = 5.0
-"""A first observation that takes longer waits for another player, and is not looked at."""
 
 PROBLEM_CHECKS = ("answers", "prompts", "vocabulary", "learning_rate")
 """Their names, which `waive` and `--only` take."""
@@ -69,10 +67,9 @@ async def first_prompts(
     for number, builder in enumerate(builders):
         around = Surroundings(seed=derive_seed(seed, "look", number), graders=graders, place=f"look/{number}")
         first, *_ = await builder.make_envs(around)
-        try:
-            observation, _ = await asyncio.wait_for(first.initial_observation(), PATIENCE_SECONDS)
-        except TimeoutError:
+        if isinstance(first, PlayerEnv) and not first.starts:
             continue
+        observation, _ = await first.initial_observation()
         seen.append((builder.problem, observation))
     return seen
 

@@ -1,8 +1,9 @@
 """Which rollouts did a step have, and how are they kept in a file?
 
-A step's file is `rollouts/step-00000012.jsonl` of the run's folder: a line that says what it is, then one line per
-group. What learning made of them is beside it, in `rollouts/learned-00000012.json`. Both follow from config, data and
-seed alone (no times), so that a run that is continued writes the same bytes again, or takes the recorded rollouts.
+A step's file is `rollouts/step-00000012.jsonl` of the run's folder: a line that says what it is and comes to, then one
+line per group. What learning made of them is beside it, in `rollouts/learned-00000012.json`. Both follow from config,
+data and seed alone (no times), so that a run that is continued writes the same bytes again, or takes the recorded
+rollouts.
 """
 
 import re
@@ -17,7 +18,8 @@ from crucible.errors import DataError
 from crucible.framework import write_atomically
 from crucible.train.rl.record_line import decode_group as decode_group
 from crucible.train.rl.record_line import encode_group as encode_group
-from crucible.train.rl.record_values import figure_of
+from crucible.train.rl.record_values import figure_of, figures_of
+from crucible.train.rl.rl_metrics import rollout_metrics
 from crucible.train.rl.types import TrajectoryGroup
 from crucible.train.token_record import Figure
 
@@ -27,10 +29,12 @@ __all__ = [
     "LearnedGroup",
     "Purpose",
     "Rollouts",
+    "RolloutsHead",
     "decode_group",
     "encode_group",
     "learned_group",
     "place_of_row",
+    "read_head",
     "read_learned",
     "read_rollouts",
     "rollout_files",
@@ -57,6 +61,25 @@ class Rollouts:
     step: int
     purpose: Purpose
     groups: tuple[TrajectoryGroup, ...]
+
+
+class RolloutsHead(msgspec.Struct, frozen=True, kw_only=True):
+    """What a step's rollouts come to: the first line of their file.
+
+    step: as in `Rollouts`. groups: how many lines follow. metrics: as `rollout_metrics` has them. lowest, highest: of
+    the members' rewards; None without any. ended: how many members, by how. tokens: seen and sampled, each member's
+    last turn standing for all.
+    """
+
+    version: int
+    purpose: Purpose
+    step: Annotated[int, msgspec.Meta(ge=0)]
+    groups: Annotated[int, msgspec.Meta(ge=0)]
+    metrics: dict[str, Figure]
+    lowest: Figure
+    highest: Figure
+    ended: dict[str, int]
+    tokens: int
 
 
 class LearnedGroup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -100,7 +123,7 @@ def write_rollouts(run_dir: Path, step: int, groups: Sequence[TrajectoryGroup], 
         OSError: if the disk will not have it.
     """
     path = rollouts_file(run_dir, step, purpose)
-    head = _Head(version=VERSION, purpose=purpose, step=step, groups=len(groups))
+    head = _head(step, purpose, groups)
     write_atomically(path, msgspec.json.encode(head) + b"\n" + b"".join(encode_group(group) for group in groups))
     return path
 
@@ -112,12 +135,26 @@ def read_rollouts(path: Path) -> Rollouts:
         DataError: if the file cannot be read, is damaged, or is of a version that is not known here.
     """
     lines = _read(path).splitlines()
-    head = _decode(lines[0] if lines else b"", _Head, path)
+    head = _decode(lines[0] if lines else b"", RolloutsHead, path)
     if len(lines) != head.groups + 1:
         what = f"is no whole record of rollouts: it has {max(len(lines) - 1, 0)} of {head.groups} groups"
         raise DataError.of(what, where=str(path), fix=_FIX)
     groups = tuple(decode_group(line, where=f"{path}:{number}") for number, line in enumerate(lines[1:], start=2))
     return Rollouts(step=head.step, purpose=head.purpose, groups=groups)
+
+
+def read_head(path: Path) -> RolloutsHead:
+    """Read what the rollouts of a step come to, without reading them.
+
+    Raises:
+        DataError: as `read_rollouts`, of the first line.
+    """
+    try:
+        with path.open("rb") as file:
+            line = file.readline()
+    except OSError as error:
+        raise DataError.of(f"cannot be read: {error.strerror}", where=str(path)) from error
+    return _decode(line, RolloutsHead, path)
 
 
 def write_learned(run_dir: Path, step: int, groups: Sequence[LearnedGroup]) -> Path:
@@ -157,13 +194,6 @@ def place_of_row(origin: str) -> tuple[int, int, int] | None:
 _FIX = "Delete it: the rest of the run can be inspected without it"
 
 
-class _Head(msgspec.Struct, frozen=True, kw_only=True):
-    version: int
-    purpose: Purpose
-    step: Annotated[int, msgspec.Meta(ge=0)]
-    groups: Annotated[int, msgspec.Meta(ge=0)]
-
-
 class _Learned(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     step: int
@@ -174,7 +204,24 @@ class _Version(msgspec.Struct, frozen=True):
     version: int
 
 
-_Found = TypeVar("_Found", _Head, _Learned)
+_Found = TypeVar("_Found", RolloutsHead, _Learned)
+
+
+def _head(step: int, purpose: Purpose, groups: Sequence[TrajectoryGroup]) -> RolloutsHead:
+    members = [one for group in groups for one in group.trajectories]
+    rewards = [reward for group in groups for reward in group.rewards if reward is not None]
+    last = [turn for one in members for turn in one.transitions[-1:]]
+    return RolloutsHead(
+        version=VERSION,
+        purpose=purpose,
+        step=step,
+        groups=len(groups),
+        metrics=figures_of(rollout_metrics(groups)),
+        lowest=figure_of(min(rewards)) if rewards else None,
+        highest=figure_of(max(rewards)) if rewards else None,
+        ended={how: sum(one.ended == how for one in members) for how in sorted({one.ended for one in members})},
+        tokens=sum(turn.observation.length + len(turn.action.tokens) for turn in last),
+    )
 
 
 def _learned_file(run_dir: Path, step: int) -> Path:

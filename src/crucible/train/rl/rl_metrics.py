@@ -7,6 +7,7 @@ order of keys is fixed. Names are tinker-cookbook's where it has one.
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,8 @@ def rollout_metrics(groups: Sequence[TrajectoryGroup]) -> dict[str, float]:
         frac_all_good, frac_all_bad: shares of the groups with a baseline.
     members, members_scored, members_failed (of their rollout); verdicts, verdicts_invalid, verdicts_timed_out.
     truncated: share of members cut off; turns_per_episode, ac_tokens_per_turn, ob_tokens_per_turn; total_ac_tokens.
+    entropy: mean of -q over all sampled tokens, in nats: an estimate of the sampling policy's where the temperature
+        is 1.
     env/NAME: of the environments' own metrics, over the members that report it and did not fail.
     """
     trajectories = [trajectory for group in groups for trajectory in group.trajectories]
@@ -59,12 +62,11 @@ def learning_metrics(
     """Of one `forward_backward` over the datums, or of several of one optimizer step together.
 
     Over the sampled tokens whose logprob the backend computed (with `logprobs="weighted"`: those with a loss), of
-    which there are tokens_scored. With l the trainer's logprob and q the sampler's: entropy: mean of -q, an estimate
-    of the sampling policy's where the temperature is 1. kl_sample_train: mean of q - l; kl_sample_train_v2: half the
-    mean of (q - l)^2. ratio/mean: of exp(l - q), of gspo the sequence's. ratio/clipped: share of tokens where the
-    loss's clip acts (ppo and gspo: the gradient is stopped; cispo: the ratio is bounded). staleness/mean,
-    staleness/max: over datums, optimizer steps between the weights that sampled and `policy_version`, those that are
-    trained.
+    which there are tokens_scored. With l the trainer's logprob and q the sampler's: kl_sample_train: mean of q - l;
+    kl_sample_train_v2: half the mean of (q - l)^2. ratio/mean: of exp(l - q), of gspo the sequence's. ratio/clipped:
+    share of tokens where the loss's clip acts (ppo and gspo: the gradient is stopped; cispo: the ratio is bounded).
+    staleness/mean, staleness/max: over datums, optimizer steps between the weights that sampled and `policy_version`,
+    those that are trained.
 
     loss_config: what is given beside the loss's defaults.
 
@@ -72,21 +74,21 @@ def learning_metrics(
         PortError: if a token that was trained on has no finite logprob.
     """
     tokens = [_Tokens.of(datum, output) for datum, output in zip(datums, outputs, strict=True)]
-    q, drift = _joined([one.q for one in tokens]), _joined([one.drift for one in tokens])
-    metrics: dict[str, float] = {"tokens_scored": float(len(q))}
-    if len(q):
-        metrics["entropy"] = float(-q.mean())
+    drift = _joined([one.drift for one in tokens])
+    metrics: dict[str, float] = {"tokens_scored": float(len(drift))}
+    if len(drift):
         metrics["kl_sample_train"] = float(-drift.mean())
         metrics["kl_sample_train_v2"] = float(0.5 * np.square(drift).mean())
         metrics |= _ratios(tokens, loss=loss, given=loss_config or {})
     return {**metrics, **_staleness(datums, policy_version)}
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class _Tokens:
-    """The sampled tokens of a datum whose trainer's logprob is known: q, l - q and advantages, each (S,)."""
+    """The S sampled tokens of a datum whose trainer's logprob is known: l - q and advantages, each (S,)."""
 
-    def __init__(self, q: NDArray[np.float64], drift: NDArray[np.float64], advantages: NDArray[np.float64]) -> None:
-        self.q, self.drift, self.advantages = q, drift, advantages
+    drift: NDArray[np.float64]
+    advantages: NDArray[np.float64]
 
     @classmethod
     def of(cls, datum: RLDatum, output: Mapping[str, TensorData]) -> "_Tokens":
@@ -97,8 +99,10 @@ class _Tokens:
             what = f"a token of rollout {datum.place} that was trained on has no finite logprob"
             raise PortError(what, port="training_client", adapter="unnamed")
         counted = datum.mask & known
-        q = datum.sampler_logprobs[counted].astype(np.float64)
-        return cls(q, trainer[counted] - q, datum.advantages[counted].astype(np.float64))
+        return cls(
+            drift=trainer[counted] - datum.sampler_logprobs[counted],
+            advantages=datum.advantages[counted].astype(np.float64),
+        )
 
 
 def _ratios(tokens: Sequence[_Tokens], *, loss: str, given: Mapping[str, float]) -> dict[str, float]:
@@ -194,6 +198,8 @@ def _episodes(trajectories: Sequence[Trajectory]) -> dict[str, float]:
     if turns:
         metrics["ac_tokens_per_turn"] = acted / len(turns)
         metrics["ob_tokens_per_turn"] = sum(turn.observation.length for turn in turns) / len(turns)
+    if acted and math.isfinite(nats := -math.fsum(q for turn in turns for q in turn.action.logprobs)):
+        metrics["entropy"] = nats / acted
     return metrics
 
 

@@ -98,7 +98,8 @@ class _Rollout:
             await self._draw_first_turns(await self._open(parties, envs))
         except EpisodeFailed as failed:
             self._raise_if_so(failed, f"{self.name}, first turn of all members")
-            return [failed.trajectory(attempts=self.strategy.attempts) for _ in members]
+            lost = failed.trajectory(attempts=self.strategy.attempts)
+            return [replace(lost, first=env.first_messages) for env in envs]
         played = await _together(self._party(party, envs) for party in parties)
         by_number = {number: trajectory for party in played for number, trajectory in party.items()}
         return [by_number[number] for number in range(len(envs))]
@@ -155,7 +156,10 @@ class _Rollout:
             pending = [member for member in failed if member.attempts < self.strategy.attempts]
             if not pending:
                 return starting
-            fresh = await self._made(like=envs)
+            try:
+                fresh = await self._made(like=envs)
+            except EpisodeFailed:
+                return starting  # those that failed stay so, and the others play
             for party in parties:
                 if any(member in pending for member in party):
                     for member in party:

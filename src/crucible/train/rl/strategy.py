@@ -41,7 +41,7 @@ class RetryMember(RolloutStrategy):
 
 @dataclass(frozen=True, kw_only=True)
 class MinimumGroup(RolloutStrategy):
-    """Failures are data, as long as so many members have a reward. Otherwise every member is failed: the mean of a
-    smaller group is too poor a baseline."""
+    """Failures are data, as long as so many members have a reward. Otherwise every member has a `Failure` that says so
+    (`ended` still says how its episode did): the mean of a smaller group is too poor a baseline."""
 
     members: int = 2

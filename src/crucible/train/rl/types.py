@@ -18,7 +18,8 @@ Observation: TypeAlias = ModelInput
 """What the policy is asked to continue."""
 
 StopCondition: TypeAlias = Sequence[str] | Sequence[int]
-"""Strings, or token ids, at which the policy's turn ends; it is cut at `max_tokens` otherwise."""
+"""Strings, or token ids, at which the policy's turn ends; it is cut at `max_tokens` otherwise. Empty: the model's own EOS
+ids."""
 
 Ended: TypeAlias = Literal["done", "cut", "context", "turns", "malformed", "failed"]
 """How a trajectory ended: the environment said so; its last action was cut at `max_tokens`; the next observation would
@@ -30,7 +31,8 @@ failed."""
 class Action:
     """One turn of the policy: T tokens as they were sampled, the stop token included.
 
-    logprobs: T of the sampler, in nats, untempered. seed: of this draw. provenance: which weights drew it, and how.
+    logprobs: T of the sampler, in nats, untempered. seed: of the request that drew it; of a first turn all members of a
+    group have the same, and member i's is the i-th completion. provenance: which weights drew it, and how.
     """
 
     tokens: tuple[int, ...]
@@ -185,6 +187,9 @@ class Env(ABC):
         Raises:
             Exception: if the environment itself fails; the rollout is then data with a `Failure`.
         """
+
+    async def close(self) -> None:
+        """Free what it holds; called once, whatever became of the episode. Nothing, unless a subclass says otherwise."""
 
     @property
     def first_messages(self) -> Sequence[Message]:

@@ -1,12 +1,13 @@
 """Which programming problems are there? Rows of a task and its tests, which a sandboxed process runs."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
 from crucible.errors import Problem
 from crucible.ports.dataset_store import Row
+from crucible.train.graders.sandbox import sandbox_problems
 from crucible.train.graders.verdict import Verdict
 from crucible.train.rl.dataset import ProblemDataset
 from crucible.train.rl.environments.environment import Environment, EnvironmentRequest, Option
@@ -19,10 +20,6 @@ from crucible.train.rl.types import RLDataset
 PROMPTS = ("prompt", "question", "problem")
 TESTS = ("test", "tests")
 SOLUTIONS = ("canonical_solution", "solution")
-
-_FENCED = re.compile(
-    r"^```[ \t]*(?:python|py|python3)?[ \t]*\n(.*?)^```[ \t]*$", re.DOTALL | re.MULTILINE | re.IGNORECASE
-)
 
 _FUNCTION = "Complete this Python function. Reply with the whole function in one ```python block.\n\n```python\n{}\n```"
 _PROGRAM = "{}\n\nReply with a Python program that reads its input from standard input, in one ```python block."
@@ -89,7 +86,7 @@ def program_in(text: str, problem: CodeProblem) -> str | None:
     Before a function stands what the prompt has before its own (imports, other functions): the prompt is kept, and
     the model's function replaces the one it begins. A block of indented lines goes on where the prompt ends.
     """
-    blocks = [match.group(1) for match in _FENCED.finditer(text)]
+    blocks = fenced_blocks(text)
     if not blocks:
         return None
     if not problem.function:
@@ -99,6 +96,21 @@ def program_in(text: str, problem: CodeProblem) -> str | None:
     if not defines.search(block) and block[:1] in (" ", "\t"):
         return problem.prompt + block
     return f"{problem.prompt.rstrip()}\n    pass\n\n\n{block}"
+
+
+def fenced_blocks(text: str) -> list[str]:
+    """What stands between lines of ```, whatever language the first of them names; one that is not closed is none."""
+    blocks: list[str] = []
+    inside: list[str] | None = None
+    for line in text.splitlines(keepends=True):
+        if inside is None:
+            inside = [] if line.startswith("```") else None
+        elif line.rstrip() == "```":
+            blocks.append("".join(inside))
+            inside = None
+        else:
+            inside.append(line)
+    return blocks
 
 
 @dataclass(kw_only=True, eq=False)
@@ -191,6 +203,11 @@ def _fenced(program: str) -> str:
     return f"```python\n{program.rstrip()}\n```"
 
 
+def _problems(variant: str, options: Mapping[str, Any]) -> Iterable[Problem]:
+    del variant
+    return sandbox_problems() if options["sandbox"] == "full" else ()
+
+
 CODE = Environment(
     name="code",
     description="Python functions to write, held against their tests in a sandbox: HumanEval's 164 (meant as a test)",
@@ -199,6 +216,7 @@ CODE = Environment(
     needs_rows=True,
     graders=("code",),
     max_tokens=384,
+    check=_problems,
     options={
         "dataset": Option(default="human_eval", description="what the dataset store is asked for"),
         "split": Option(default="train", description="the store's split to train on"),

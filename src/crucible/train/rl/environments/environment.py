@@ -1,9 +1,10 @@
 """What is known of an environment before anything of it is loaded, and what is it given when it is?"""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from crucible.errors import Problem
 from crucible.ports.dataset_store import DatasetStore
 from crucible.ports.tokenizer import Tokenizer
 from crucible.train.renderers.renderer import Renderer
@@ -63,6 +64,8 @@ class Environment:
     turns: the most that an episode takes by itself; 0: no limit that is known here. players: how many share one game.
     max_tokens: room enough for a turn; count_tokens: (variant, options) to the same, where they make a difference.
     options: its own; with `list_options`, those of a variant beside them; any_options: it takes whatever it is given.
+    check: (variant, options with their defaults) to what stands against it: options that do not fit together, or what
+    this machine lacks. Cheap enough for a plan; reads no data.
     """
 
     name: str
@@ -83,6 +86,7 @@ class Environment:
     options: Mapping[str, Option] = field(default_factory=dict[str, Option])
     list_options: Callable[[str], Mapping[str, Option]] | None = None
     any_options: bool = False
+    check: Callable[[str, Mapping[str, Any]], Iterable[Problem]] | None = None
 
     def graders_with(self, options: Mapping[str, Any]) -> tuple[str, ...]:
         """Which graders answers go to, with these options."""

@@ -1,10 +1,11 @@
 """What is the simplest conversation that can be won? Guessing a number from "higher" and "lower"."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from crucible.errors import ConfigError
+from crucible.errors import Problem
 from crucible.train.messages import Message, text_of
 from crucible.train.renderers.renderer import Renderer
 from crucible.train.rl.dataset import ProblemDataset
@@ -107,6 +108,13 @@ def _env(seat: Seat, secret: Secret, renderer: Renderer, turns: int) -> GuessNum
     return GuessNumberEnv(seat=seat, renderer=renderer, secret=secret, turns=turns)
 
 
+def _problems(variant: str, options: Mapping[str, Any]) -> Iterator[Problem]:
+    del variant
+    low, high = options["low"], options["high"]
+    if high <= low:
+        yield Problem(what="is not above low", where="env_options.high", given=str(high), fix=f"Give {low + 1} or more")
+
+
 GUESS_NUMBER = Environment(
     name="guess_number",
     description="a number to find in a few turns, hearing higher or lower after each guess",
@@ -114,6 +122,7 @@ GUESS_NUMBER = Environment(
     needs_renderer=True,
     turns=0,
     max_tokens=16,
+    check=_problems,
     options={
         "low": Option(default=0, description="the smallest number"),
         "high": Option(default=100, description="the greatest number"),

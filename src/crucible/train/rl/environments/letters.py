@@ -49,7 +49,7 @@ _TOO_FEW_TO_SPLIT = ("copy",)
 
 @dataclass(frozen=True, kw_only=True)
 class FixedLengthForm(PromptForm):
-    """Plain text that goes on for `length` characters, which nothing but their number ends.
+    """Plain text that goes on for `length` characters: their number ends the answer, or, too early, the model's EOS.
 
     It takes a tokenizer with one token per character, and `max_tokens` of that length: tokens beyond it are not read.
     """

@@ -1,6 +1,5 @@
 """Which mathematics problems are there? Rows of a question and its answer, graded by value and not by spelling."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -20,7 +19,7 @@ from crucible.train.rl.types import RLDataset
 QUESTIONS = ("question", "problem", "prompt")
 ANSWERS = ("answer", "solution")
 
-_HASHED = re.compile(r"^####[ \t]*(.+?)[ \t]*$", re.MULTILINE)
+_HASHES = "####"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,18 +71,19 @@ def read_row(row: Row, name: str) -> MathProblem | Problem:
 def final_answer(solution: str) -> str:
     """The answer in a worked solution: what stands after its last `####` (GSM8K), or in its last `\\boxed{}` (MATH);
     a text with neither is the answer itself."""
-    hashed = _HASHED.findall(solution)
-    if hashed:
-        return hashed[-1].replace(",", "")
-    return extract_boxed(solution) or solution.strip()
+    hashed = _after_hashes(solution)
+    return hashed.replace(",", "") if hashed is not None else extract_boxed(solution) or solution.strip()
 
 
 def marked_answer(text: str, style: str) -> str | None:
     """What a model's text marks as its answer in that style; None if it marks none."""
-    if style == "boxed":
-        return extract_boxed(text)
-    hashed = _HASHED.findall(text)
-    return hashed[-1] if hashed else None
+    return extract_boxed(text) if style == "boxed" else _after_hashes(text)
+
+
+def _after_hashes(text: str) -> str | None:
+    """What follows #### on the last line that begins so and says anything."""
+    marked = [line[len(_HASHES) :].strip() for line in text.splitlines() if line.startswith(_HASHES)]
+    return next((answer for answer in reversed(marked) if answer and not answer.startswith("#")), None)
 
 
 @dataclass(kw_only=True, eq=False)

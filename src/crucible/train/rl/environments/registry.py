@@ -94,14 +94,17 @@ def environment_options(spec: str) -> Mapping[str, Option]:
 
 def environment_problems(spec: str, options: Mapping[str, Any] | None = None) -> Iterator[Problem]:
     """What `load_environment` would refuse whatever the tokenizer and the data: for plans, before anything costs."""
+    given = options or {}
     try:
-        environment, _ = find_environment(spec)
-        known = environment_options(spec)
+        environment, variant = find_environment(spec)
     except (ConfigError, MissingExtraError) as error:
         yield from (replace(problem, where=problem.where or "env") for problem in error.problems)
         return
-    if not environment.any_options:
-        yield from option_problems(known, options or {}, of=spec)
+    known = environment_options(spec)
+    wrong = [] if environment.any_options else list(option_problems(known, given, of=spec))
+    yield from wrong
+    if not wrong and environment.check is not None:
+        yield from environment.check(variant, with_defaults(known, given))
 
 
 def load_environment(spec: str, request: EnvironmentRequest) -> RLDataset:

@@ -5,14 +5,15 @@ place around every call, so that games side by side do not disturb each other, o
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from typing import Any, cast
 
 import numpy as np
 
-from crucible.errors import ConfigError
+from crucible.errors import ConfigError, Problem
 from crucible.train.messages import Message
 from crucible.train.renderers.renderer import Renderer
 from crucible.train.rl.dataset import ProblemDataset
@@ -81,9 +82,16 @@ class TextArenaGame(Game):
         if self._rewards is None:
             with self._chance:
                 given, _ = self._env.close()
-            earned = cast("dict[int, float] | None", given) or {}
-            self._rewards = {int(player): float(reward) for player, reward in earned.items()}
+            self._rewards = _numbers(cast("dict[int, object] | None", given) or {})
         return [self._rewards.get(player, 0.0) for player in range(self._players)]
+
+
+def _numbers(given: dict[int, object]) -> dict[int, float]:
+    """A few of TextArena's games give a sentence for a reward: they fail there, and say which."""
+    wrong = [reward for reward in given.values() if not isinstance(reward, int | float)]
+    if wrong:
+        raise ValueError(f"the game gave a reward that is no number: {wrong[0]!r}")
+    return {int(player): float(cast(float, reward)) for player, reward in given.items()}
 
 
 class _Chance:
@@ -169,6 +177,7 @@ def _group(start: Start, renderer: Renderer, games_of_group: int) -> GameGroupBu
     )
 
 
+@cache
 def _players(game: str, asked: int) -> int:
     """How many play: as many as were asked for, or the fewest with whom the game starts.
 
@@ -181,12 +190,21 @@ def _players(game: str, asked: int) -> int:
             with _Chance(0):
                 _begun(game, players=players, seed=0)
         except Exception as error:  # noqa: BLE001  (a game that cannot start says so in any way)
-            said.append(f"{type(error).__name__}: {error}".splitlines()[0])
+            said.append(" ".join(f"{type(error).__name__}: {error}".split())[:200])
+            if isinstance(error, SyntaxError | ImportError | OSError) or type(error) is LookupError:
+                break  # files that are not there (LookupError: NLTK's) are there for no number of players
         else:
             return players
     what = f"the game does not start here: {said[-1]}"
     fix = "Choose another number of players, or another game" if asked else "Choose another game"
     raise ConfigError.of(what, where="env", given=f"textarena:{game}", fix=fix)
+
+
+def _problems(game: str, options: Mapping[str, Any]) -> Iterator[Problem]:
+    try:
+        _players(game, int(options["players"]))
+    except ConfigError as error:
+        yield from error.problems
 
 
 TEXTARENA = Environment(
@@ -201,6 +219,7 @@ TEXTARENA = Environment(
     turns=0,
     players=0,
     max_tokens=64,
+    check=_problems,
     options={
         "players": Option(
             default=0, least=0, most=_MOST_PLAYERS, description="how many share a game; 0: the fewest it is for"
