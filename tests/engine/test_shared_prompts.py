@@ -25,6 +25,7 @@ from crucible.engine.scoring import Scores
 from crucible.ports.datum import Datum
 
 SIX = list(LOSSES)
+KINDS = ("train_attn", "train_mlp")
 
 
 def submitted(mixer: Mixer, bench: Bench, examples: Sequence[Datum], loss_fn: str) -> "Future[Scores]":
@@ -78,7 +79,7 @@ def test_every_architecture_shares(name: str, model_folder: Callable[[str], Path
     assert computed
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=12)
 @given(
     shapes=st.lists(st.tuples(st.integers(1, 40), st.lists(st.integers(1, 30), min_size=1, max_size=5)), max_size=4),
     header=st.integers(0, 30),
@@ -161,7 +162,7 @@ def test_a_long_row_is_cut_into_smaller_blocks(
     assert_equal(bench.score(examples, "ppo", token_budget=1000), whole)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=6)
 @given(
     lengths=st.lists(st.integers(1, 45), max_size=4),
     budget=st.integers(1, 120),
@@ -171,11 +172,12 @@ def test_a_long_row_is_cut_into_smaller_blocks(
 def test_groups_of_several_sessions_mix_with_others_calls(
     bench: Bench, lengths: list[int], budget: int, losses: list[str], seed: int
 ) -> None:
-    mixer, other = Mixer(token_budget=budget), Bench(bench.loaded, drawn_adapter(bench.loaded, train_attn=False))
+    mixer = Mixer(token_budget=budget)
+    other, third = (Bench(bench.loaded, drawn_adapter(bench.loaded, **{kind: False})) for kind in KINDS)
     calls = [
         (bench, losses[0], group(bench, losses[0], seed=seed)),
         (other, losses[1], group(other, losses[1], prompt=31)),
-        (other, "cross_entropy", datums(*lengths)),
+        (third, "cross_entropy", datums(*lengths)),
     ]
     futures = [submitted(mixer, own, examples, loss_fn) for own, loss_fn, examples in calls]
     while mixer.busy:

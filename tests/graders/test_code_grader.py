@@ -1,5 +1,6 @@
 """Is a program told right from wrong, whatever it does? Each runs in a real process, locked up."""
 
+import platform
 import subprocess
 import sys
 from typing import Any
@@ -18,10 +19,6 @@ WRONG = [
     ("def add(a, b): return a - b", "the tests raised AssertionError in line 1"),
     ("def add(a, b) return a + b", "the program raised SyntaxError"),
     ("import os; os._exit(0)", "the program ended early, with exit code 0"),
-    (
-        "import os\nfor n in range(3, 20):\n  try: os.write(n, b'{\"refused\": [1]}\\n')\n  except OSError: pass\nos._exit(0)",
-        "the",
-    ),
     ("import sys; sys.exit(0)", "the program ended with sys.exit(0)"),
     ("while True: pass", "used more than 1 s of CPU time"),
     (
@@ -115,16 +112,31 @@ def test_a_program_may_leave_by_exit_where_its_output_is_what_counts() -> None:
     assert grade_code({"code": "print('grüße'); exit()", "cases": [{"stdin": "", "expected": "grüße"}]}).score == 1.0
 
 
-@pytest.mark.parametrize("item", [{"sandbox": "none"}, {"cpu_seconds": 0}])
+@pytest.mark.parametrize("item", [{"sandbox": "none"}, {"cpu_seconds": 0}, {"memory_mib": 64.5}])
 def test_an_option_that_cannot_be_is_the_users_to_mend(item: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         graded(ADD, **item)
 
 
-WITHOUT_LANDLOCK = """
-import ctypes, struct
+FORGED = """
+import os
+for number in range(3, 20):
+    try:
+        os.write(number, b'{"refused": ["all"], "token": ""}\\n')
+    except OSError:
+        pass
+os._exit(0)
+"""
+
+
+def test_a_program_cannot_say_for_itself_that_it_passed_or_was_not_run() -> None:
+    assert graded(FORGED).score == 0.0
+
+
+WITHOUT = """
+import ctypes, struct, sys
 from crucible.train.graders.sandbox import ProgramLimits, run_program
-absent = [(0x20, 0, 0, 0), (0x15, 0, 1, 444), (0x06, 0, 0, 0x00050000 | 38), (0x06, 0, 0, 0x7FFF0000)]
+absent = [(0x20, 0, 0, 0), (0x15, 0, 1, int(sys.argv[1])), (0x06, 0, 0, 0x00050000 | 38), (0x06, 0, 0, 0x7FFF0000)]
 code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *each) for each in absent))
 libc = ctypes.CDLL(None)
 libc.prctl(38, 1, 0, 0, 0)
@@ -133,11 +145,24 @@ for sandbox in ("full", "limits"):
     run = run_program("1", tests="2", limits=ProgramLimits(), sandbox=sandbox)
     print(run.ended, run.why)
 """
+LANDLOCK, PRLIMIT = 444, {"x86_64": 302, "aarch64": 261}
+
+
+def without(system_call: int) -> list[str]:
+    """What comes of a program where the kernel has no such system call, in either sandbox."""
+    command = [sys.executable, "-c", WITHOUT, str(system_call)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
 def test_what_the_machine_cannot_lock_is_refused_by_name_unless_the_user_accepts_less() -> None:
-    done = subprocess.run([sys.executable, "-c", WITHOUT_LANDLOCK], capture_output=True, text=True, check=True)
-    assert done.stdout == "refused files ([Errno 38] landlock: Function not implemented)\npassed \n"
+    refused, accepted = without(LANDLOCK)
+    assert refused == "refused files ([Errno 38] landlock: Function not implemented)"
+    assert accepted == "passed "
+
+
+def test_a_sandbox_that_fails_itself_is_no_wrong_answer() -> None:
+    for run in without(PRLIMIT[platform.machine()]):
+        assert run.startswith("broken the sandbox itself failed, with exit code 1: OSError: [Errno 38]")
 
 
 async def test_the_pool_grades_programs(pool: GraderPool) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from playing import CHAT, LIMITS, TOKENIZER, Echo, Scripted, digits, rolled, said
+from playing import CHAT, LIMITS, TOKENIZER, Echo, Scripted, digits, rolled, said, seat
 
 from crucible.errors import ConfigError, PortError, StaleWeightsError
 from crucible.ports.datum import ModelInput
@@ -157,6 +157,14 @@ async def test_an_answer_that_filled_the_context_is_told_from_one_cut_at_max_tok
     assert group.trajectories[0].ended == ended
 
 
+def test_members_share_their_groups_chance_and_have_their_own() -> None:
+    first, second = seat(member=0), seat(member=1)
+    shared = [one.group_generator("board", 2).random() for one in (first, second, first)]
+    own = [one.generator("board", 2).random() for one in (first, second, first)]
+    assert len(set(shared)) == 1
+    assert (own[0] == own[2], own[0] == own[1], own[0] == shared[0]) == (True, False, False)
+
+
 @pytest.fixture
 def backend():
     made = FakeBackend()
@@ -207,19 +215,20 @@ async def test_tokens_of_the_base_model_are_no_policys_tokens(backend: FakeBacke
 
 
 class Broken(FakeSamplingClient):
-    """Gives what `sequence` is changed to."""
+    """Gives completions with these changes, or none at all."""
 
     changes: Mapping[str, Any]
 
     def sample(self, *args, **options):
         response = super().sample(*args, **options).result()
-        broken = tuple(replace(sequence, **self.changes) for sequence in response.sequences)
+        broken = tuple(replace(sequence, **self.changes) for sequence in response.sequences if self.changes)
         return Future.ready(replace(response, sequences=broken))
 
 
 @pytest.mark.parametrize(
     ("changes", "what"),
     [
+        ({}, "2 completions were asked for, and 0 came"),
         ({"tokens": (), "logprobs": ()}, "no token"),
         ({"tokens": (65, 66), "logprobs": (-1.0,)}, "2 tokens came with 1 logprobs"),
         ({"tokens": (65, 66), "logprobs": (-1.0, float("-inf"))}, "token 1 is -inf"),
@@ -230,7 +239,7 @@ async def test_what_is_no_completion_is_the_backends_failure(changes: Mapping[st
     client.changes = changes
     base = await client.start_session(base_model="tiny")
     with pytest.raises(PortError, match=what):
-        await sampler(client, base, None).complete(ModelInput.from_ints([65]), stop=(), seed=0)
+        await sampler(client, base, None).complete(ModelInput.from_ints([65]), stop=(), seed=0, n=2)
     client.close()
 
 

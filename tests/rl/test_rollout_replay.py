@@ -90,6 +90,16 @@ async def test_first_observations_that_now_agree_are_found_out() -> None:
     assert found.startswith("another observation leads to another draw")
 
 
+async def test_a_member_more_than_there_was_is_found_out() -> None:
+    class Grows(ProblemGroupBuilder):
+        async def make_envs(self, surroundings):
+            return await replace(echoes(), group_size=2 + next(made)).make_envs(surroundings)
+
+    made = itertools.count()
+    [found] = await differences(Grows(make_env=lambda _: None, group_size=2))
+    assert "3 completions" in found
+
+
 async def test_an_episode_that_now_ends_earlier_is_found_out() -> None:
     heard = itertools.count()
 

@@ -204,3 +204,58 @@ def test_rewards_have_colours_by_day_and_by_night(file: Path, dark: bool) -> Non
         colour = "getComputedStyle(one).backgroundColor"
         found = drawn.evaluate(f"[...document.querySelectorAll('.line .reward')].map(one => {colour})")
         assert len(set(found)) >= 3
+
+
+def test_of_many_groups_only_those_near_the_window_are_drawn(
+    tiny_model: Path, tmp_path: Path, made: tuple[Path, list[TrajectoryGroup]]
+) -> None:
+    groups = [replace(made[1][number % 6], index=number) for number in range(150)]
+    for step in (1, 2):
+        record_step(tmp_path, step, groups)
+    written = tmp_path / "page.html"
+    written.write_text(page(viewed(tiny_model, tmp_path, step=2)), encoding="utf-8")
+    with shown(written) as drawn:
+        assert left(drawn) == "600 of 600 rollouts" and len(texts(drawn, ".group")) == 150
+        assert 8 <= len(texts(drawn, "button.line")) < 300
+        drawn.evaluate("go(rows.at(-1), 45)")
+        drawn.settle()
+        assert "group 149, member 3" in drawn.evaluate("document.getElementById('token').textContent")
+        assert drawn.evaluate("document.activeElement.getBoundingClientRect().top") > 0
+
+
+def test_rollouts_of_several_policies_are_told_apart(
+    tiny_model: Path, tmp_path: Path, made: tuple[Path, list[TrajectoryGroup]]
+) -> None:
+    group = made[1][0]
+    turn = group.trajectories[0].transitions[0]
+    older = replace(turn.action, provenance=replace(turn.action.provenance, policy_version=10))
+    one = replace(
+        group.trajectories[0], transitions=(replace(turn, action=older), *group.trajectories[0].transitions[1:])
+    )
+    record_step(tmp_path, 1, [replace(group, trajectories=(one, *group.trajectories[1:]))])
+    written = tmp_path / "page.html"
+    written.write_text(page(viewed(tiny_model, tmp_path)), encoding="utf-8")
+    with shown(written) as drawn:
+        assert texts(drawn, "#policy option") == ["all", "0", "10"]
+        choose(drawn, "policy", "10")
+        assert left(drawn) == "1 of 4 rollouts"
+
+
+def test_a_token_that_the_tree_folds_away_is_unfolded_and_one_that_it_lacks_is_among_the_tokens(
+    tiny_model: Path, tmp_path: Path, made: tuple[Path, list[TrajectoryGroup]]
+) -> None:
+    group = made[1][0]
+    turn = group.trajectories[0].transitions[0]
+    action = replace(turn.action, tokens=(72,) * 3500, logprobs=(-0.5,) * 3500)
+    one = replace(group.trajectories[0], transitions=(replace(turn, action=action),))
+    record_step(tmp_path, 1, [replace(group, trajectories=(one, *group.trajectories[1:]))])
+    written = tmp_path / "page.html"
+    written.write_text(page(viewed(tiny_model, tmp_path)), encoding="utf-8")
+    with shown(written) as drawn:
+        drawn.evaluate("go(rows[0], 3)")
+        assert drawn.evaluate("document.activeElement.closest('details').open")
+        assert "more tokens" in texts(drawn, ".answered")[0]
+        drawn.evaluate("go(rows[0], 3400)")
+        drawn.settle()
+        assert drawn.evaluate("document.getElementById('tree').hidden")
+        assert "3,401 of" in drawn.evaluate("document.getElementById('token').textContent")

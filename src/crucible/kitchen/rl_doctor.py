@@ -230,7 +230,7 @@ async def _repeatable(
         status="warn",
         sentence=f"{len(found)} members came to something else when their actions were played again",
         where=f"{problem}, {sentence}",
-        fix="Such a run cannot be continued to the byte: take all chance from the seat's generators, none from the clock",
+        fix="Such a run cannot be continued to the byte: take all chance from the seat's generators",
     )
 
 

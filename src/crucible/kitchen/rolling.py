@@ -81,7 +81,8 @@ class RolloutsInFlight:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StepRollouts:
-    """A step's groups. recorded: they came from the run's record."""
+    """A step's groups. recorded: they came from the run's record. at: `time.perf_counter()` when all were there."""
 
     groups: tuple[TrajectoryGroup, ...]
+    at: float
     recorded: bool = False

@@ -256,7 +256,8 @@ class LearnFromMinibatches(_Learning):
                 futures.append(
                     submitted(client, session, parts[-1].substeps[0], loss=self.loss, config=self.loss_config)
                 )
-        ctx.write(self.rollouts, StepRollouts(groups=tuple(groups), recorded=rolling.sampler is None))
+        there = StepRollouts(groups=tuple(groups), at=time.perf_counter(), recorded=rolling.sampler is None)
+        ctx.write(self.rollouts, there)
         ctx.write(self.batch, _joined(parts))
         ctx.write(self.into, Accumulated(futures) if futures else Future.ready(NOTHING))
 

@@ -29,7 +29,7 @@ class LogRLMetrics(Stage):
     Recorded (a function of config, data and seed): those of `rollout_metrics` over all groups, what was left out of
     training and why, those of `learning_metrics` over what was trained, sampler_gap of the on-policy tokens,
     learning_rate, epoch, and the backend's grad_norm (of several optimizer steps, the mean). Announced beside them:
-    seconds, and sampled tokens per second.
+    seconds, those of them in which rollouts were waited for, those since, and sampled tokens per second.
 
     ahead: whether sampling runs ahead of learning, so that tokens of other weights are no part of the gap.
     """
@@ -47,25 +47,28 @@ class LogRLMetrics(Stage):
     ahead: bool = False
 
     async def execute(self, ctx: StageContext) -> None:
-        start, groups = ctx.read(self.start), ctx.read(self.rollouts).groups
+        start, rollouts = ctx.read(self.start), ctx.read(self.rollouts)
         batch, update = ctx.read(self.batch), ctx.read(self.update)
         version = ctx.read(self.policies).newest.weights.policy_version
         values: dict[str, float] = {
             "epoch": start.epoch,
             "learning_rate": start.learning_rate,
-            **rollout_metrics(groups),
+            **rollout_metrics(rollouts.groups),
             **batch.counts,
             **self._learned(batch, update, version),
             **_means([step.metrics for step in update.steps]),
         }
         ctx.record_metrics(start.step, values)
         now = time.perf_counter()
-        seconds = now - max(start.at, ctx.read(self.settled_at))
+        begun = max(start.at, ctx.read(self.settled_at))
+        seconds = now - begun
         sampled, trained = int(values["total_ac_tokens"]), sum(int(datum.mask.sum()) for datum in batch.datums)
         told = {
             "step": start.step,
             "total_steps": ctx.read(self.total_steps),
             "seconds": seconds,
+            "seconds_waiting": rollouts.at - begun,
+            "seconds_learning": now - rollouts.at,
             "tokens_per_second": sampled / seconds if seconds > 0 else 0.0,
         }
         ctx.emit("training.step", {**values, **told}, {})

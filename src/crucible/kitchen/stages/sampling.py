@@ -1,6 +1,7 @@
 """Who samples a step, and what comes of it? Snapshots of the policy, and the groups that they roll out."""
 
 import asyncio
+import time
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
@@ -240,7 +241,8 @@ class AwaitRollouts(Stage):
         groups = await rolling.groups()
         if rolling.sampler is not None:
             groups += await self._others(ctx, rolling.sampler, groups)
-        ctx.write(self.into, StepRollouts(groups=tuple(groups), recorded=rolling.sampler is None))
+        there = StepRollouts(groups=tuple(groups), at=time.perf_counter(), recorded=rolling.sampler is None)
+        ctx.write(self.into, there)
 
     async def _others(
         self, ctx: StageContext, sampler: GroupSampler, first: Sequence[TrajectoryGroup]

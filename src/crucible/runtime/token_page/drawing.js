@@ -134,7 +134,7 @@ function paint() { // the classes of what is drawn, anew
 }
 
 function spanOf(row, i) { // the token's element, built if it is not there
-  if (inTree()) return row.member && reveal(row.member)?.querySelector(`.tokens[data-row="${row.index}"] .t[data-i="${i}"]`);
+  if (inTree()) return row.member ? revealToken(row, i) : null;
   const box = unitsOf[row.index]?.find((one) => i < units.get(one).to) ?? unitsOf[row.index]?.at(-1);
   if (!box) return null;
   build(box);

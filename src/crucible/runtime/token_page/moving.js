@@ -1,6 +1,7 @@
 // How does one get about: keys, jumps, filters?
 
 function go(row, i) {
+  if (inTree() && !spanOf(row, i)) chooseView("tokens"); // which draws every token
   const made = spanOf(row, i);
   if (!made) return;
   made.scrollIntoView({ block: "center" });
@@ -178,7 +179,7 @@ function startRollouts() {
   }
   byId("view").hidden = byId("sift").hidden = false;
   for (const [id, sift] of Object.entries(SIFTS)) {
-    const values = [...new Set(rollouts.members.flatMap((member) => sift.of(member)))].sort();
+    const values = [...new Set(rollouts.members.flatMap((member) => sift.of(member)))].sort((a, b) => Number(a) - Number(b) || (a < b ? -1 : 1));
     byId(id).append(new Option("all", ""), ...values.map((value) => new Option(value.replace("_", " "), value)));
     byId(id).parentElement.hidden = values.length < 2;
   }

@@ -77,6 +77,7 @@ const SIFTS = {
   ended: { of: (member) => [member.given.ended] },
   verdict: { of: (member) => [member.verdict] },
   trained: { of: (member) => [member.trained] },
+  policy: { of: (member) => member.given.turns.map((turn) => String(member.step.given.policies[turn.policy].policy_version)) },
 };
 
 function bounds() {

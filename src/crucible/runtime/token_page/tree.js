@@ -116,7 +116,7 @@ function buildLine(member) {
   cell(verdictText(member), member.verdict === "invalid" || member.verdict === "timed_out" ? "warned" : "", member.verdicts.map((verdict) => verdict.detail).join("\n"));
   cell(count(given.tokens) + (given.turns.length > 1 ? ` in ${given.turns.length}` : ""), "", plural(given.turns.length, "turn"));
   cell(figure(member.logprob, 2));
-  cell(member.gap === null ? "–" : brief(member.gap, 2), Math.abs(member.gap) > 0.1 ? "warned" : "");
+  cell(member.gap === null ? "–" : gapText(member.gap), Math.abs(member.gap) > 0.1 ? "warned" : "");
   cell("", "answer");
   line.lastChild.append(element("bdi", "", flatten(given.failure ? given.failure.what : member.answer)));
   line.type = "button";
@@ -125,6 +125,10 @@ function buildLine(member) {
   lines.set(member, box);
   if (opened.has(member)) open(member, true);
   return box;
+}
+
+function gapText(gap) { // most are rounding: of those, the size is what tells
+  return gap !== 0 && Math.abs(gap) < 0.001 ? gap.toExponential(0).replaceAll("-", "−") : figure(gap);
 }
 
 function verdictText(member) {
@@ -143,6 +147,12 @@ function open(member, wide) {
   box.firstChild.ariaExpanded = String(wide);
   if (wide && box.children.length === 1) box.append(memberDetails(member));
   if (!wide) box.lastChild !== box.firstChild && box.lastChild.remove();
+}
+
+function revealToken(row, i) { // its element, in its open rollout; null where the tree does not draw it
+  const made = reveal(row.member)?.querySelector(`.tokens[data-row="${row.index}"] .t[data-i="${i}"]`);
+  for (let box = made?.closest("details"); box; box = box.parentElement.closest("details")) box.open = true;
+  return made ?? null;
 }
 
 function reveal(member) { // its element, open

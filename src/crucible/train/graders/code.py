@@ -57,6 +57,8 @@ def _cases(
 def _no_score(run: ProgramRun) -> Verdict | None:
     if run.ended == "refused":
         return Verdict.invalid(f"the program was not run: this machine cannot keep from it: {run.why}")
+    if run.ended == "broken":
+        return Verdict.invalid(run.why, repeatable=False)
     if run.ended == "wall":
         return Verdict.timed_out(run.why, repeatable=False)
     return None

@@ -28,8 +28,11 @@ def read_expression(text: str) -> Any | None:
     sympy = load_sympy()
     try:
         tree = ast.parse(text.strip().replace("^", "**"), mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last is how the parser says: too deep
+        return None
+    try:
         return _built(tree.body, sympy)
-    except (SyntaxError, ValueError, TypeError, RecursionError, OverflowError, MemoryError):  # the last: of the parser
+    except (ValueError, TypeError, RecursionError, OverflowError):
         return None
 
 

@@ -1,6 +1,7 @@
 """Which processes came of this one, and how are they all ended? For a process that keeps others."""
 
 import ctypes
+import functools
 import os
 import signal
 import sys
@@ -35,7 +36,7 @@ def children(pid: int) -> list[int]:
     """The process ids of its children, those that have ended and are not reaped included; none if it is gone."""
     if sys.platform == "darwin":
         return _children_on_macos(pid)
-    if not Path(f"/proc/self/task/{os.getpid()}/children").exists():  # a kernel built without it
+    if not _has_lists():
         return [each for each, parent in _parents() if parent == pid]
     found: list[int] = []
     with suppress(OSError):
@@ -80,6 +81,12 @@ def _kill_with_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
     with suppress(ProcessLookupError, PermissionError):
         os.kill(pid, signal.SIGKILL)
+
+
+@functools.cache
+def _has_lists() -> bool:
+    """Whether the kernel was built to list a task's children."""
+    return Path(f"/proc/self/task/{os.getpid()}/children").exists()
 
 
 def _parents() -> Iterable[tuple[int, int]]:

@@ -11,6 +11,7 @@ import signal
 import sys
 import sysconfig
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
@@ -23,6 +24,7 @@ _SCRIPT = Path(__file__).with_name("sandboxed.py")
 _SYSTEM = ("/lib", "/lib64", "/usr/lib", "/usr/share/zoneinfo", "/etc/localtime", "/dev/urandom", "/dev/zero")
 _FILE_MIB = 16
 """A program's largest file."""
+_LEAST_MIB = 64
 _MAC_PROFILE = """(version 1)(allow default)(deny network*)(deny process-fork)(deny signal (target others))
 (deny file-write*)(allow file-write* (subpath "{folder}") (literal "/dev/null"))"""
 
@@ -32,7 +34,7 @@ a temporary folder, limits; what the machine cannot keep from the program is ref
 of the rest what the machine can."""
 
 
-Ended: TypeAlias = Literal["passed", "failed", "cpu", "output", "wall", "refused"]
+Ended: TypeAlias = Literal["passed", "failed", "cpu", "output", "wall", "refused", "broken"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,9 @@ class ProgramLimits:
             for name, value in vars(self).items()
             if not (math.isfinite(value) and value > 0)
         ]
+        if self.memory_mib < _LEAST_MIB or self.memory_mib % 1:
+            what = f"a program's memory is a whole number from {_LEAST_MIB}, in MiB: Python itself must fit in"
+            problems.append(Problem(what=what, where="memory_mib", given=repr(self.memory_mib)))
         if problems:
             raise ConfigError(problems)
 
@@ -63,7 +68,8 @@ class ProgramRun:
     """What came of it.
 
     ended: `passed`: program and tests ran to their end; `failed`: something was raised, or it ended early; `cpu`,
-    `output`: at that limit; `wall`: at the clock's; `refused`: it was not run, since the machine cannot lock it up.
+    `output`: at that limit; `wall`: at the clock's; `refused`: it was not run, since the machine cannot lock it up;
+    `broken`: it was not run, since what should have run it failed.
     why: in a few words, if it did not pass. stdout, stderr: what it wrote, up to the limit.
     """
 
@@ -130,7 +136,7 @@ def _job(code: str, tests: str | None, folder: Path, limits: ProgramLimits, sand
         "folder": str(folder),
         "readable": [*library, f"{sys.base_prefix}/lib", *_SYSTEM],
         "cpu_seconds": math.ceil(limits.cpu_seconds),
-        "memory_mib": limits.memory_mib,
+        "memory_mib": int(limits.memory_mib),
         "file_mib": _FILE_MIB,
         "strict": sandbox == "full",
         "parent": os.getpid(),
@@ -145,12 +151,16 @@ def _ended(
     if how == "output":
         return "output", f"wrote more than {limits.output_kib} KiB"
     told = _told(bytes(program.written["told"]))
-    if told.get("token") == token and told.get("refused"):
-        return "refused", "; ".join(told["refused"])
-    if told.get("token") == token or (code == 0 and not tested and not told):
+    ours = [each for each in told if each.get("token") == token]
+    if not ours:
+        said = bytes(program.written["stderr"]).decode(errors="replace").strip().rpartition("\n")[2]
+        return "broken", f"the sandbox itself failed, with exit code {code}: {said}"
+    if "refused" in ours[0]:
+        return "refused", "; ".join(ours[0]["refused"])
+    if errors := [each["error"] for each in told if "error" in each]:
+        return "failed", str(errors[0])
+    if "passed" in ours[-1] or (code == 0 and not tested):
         return "passed", ""
-    if "error" in told:
-        return "failed", str(told["error"])
     if code == -signal.SIGXCPU or (code == -signal.SIGKILL and over):
         return "cpu", f"used more than {math.ceil(limits.cpu_seconds)} s of CPU time"
     if code == MEMORY_EXIT:
@@ -159,13 +169,15 @@ def _ended(
     return "failed", f"the program {how_it_ended}"
 
 
-def _told(line: bytes) -> dict[str, Any]:
-    """What the script said at the end; nothing, if the program came between."""
-    try:
-        told = json.loads(line)
-    except ValueError:
-        return {}
-    return cast("dict[str, Any]", told) if isinstance(told, dict) else {}
+def _told(lines: bytes) -> list[dict[str, Any]]:
+    """What the script said, and whatever the program wrote in its place."""
+    told: list[dict[str, Any]] = []
+    for line in lines.split(b"\n"):
+        with suppress(ValueError):
+            message = json.loads(line)
+            if isinstance(message, dict):
+                told.append(cast("dict[str, Any]", message))
+    return told
 
 
 def _children_cpu() -> float:

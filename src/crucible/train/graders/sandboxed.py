@@ -1,9 +1,10 @@
 """What runs a program that nobody trusts? This script, in a process of its own that it first locks up.
 
 On standard input come eight bytes (a length, big-endian) and a job of so many bytes of JSON; the rest is the
-program's own input. On the file descriptor argv[1] goes one line of JSON at the end: `{"token": ...}`, the job's, if all
-went well, and with it `"refused": [...]` if the machine cannot lock the program up as asked, and nothing was run; or
-`{"error": "..."}`. A program that exits early, or writes there itself, does not know the token.
+program's own input. On the file descriptor argv[1] go lines of JSON: before the program runs, the job's token and
+`"begun": true`, or `"refused": [...]` if the machine cannot lock it up as asked, and nothing is run; at the end
+`{"error": "..."}`, or the token and `"passed": true`. A program that exits early, or writes there itself, does not
+know the token.
 It imports nothing of crucible, so that it starts fast and holds nothing worth finding.
 
 A job: `code`, `tests` (or null), `token`, `folder` (the only one it may write to), `readable` (folders and files),
@@ -41,13 +42,14 @@ def main() -> None:
     if refused and job["strict"]:
         _tell(out, {"token": token, "refused": refused})
         return
+    _tell(out, {"token": token, "begun": True})
     sys.argv = ["program.py"]
     error = _run(job)
     try:
         sys.stdout.flush()
     except BaseException as broken:  # noqa: BLE001  (the program may have put anything there)
         error = error or f"the program's output broke: {_said(broken)}"
-    _tell(out, {"error": error} if error else {"token": token})
+    _tell(out, {"error": error} if error else {"token": token, "passed": True})
     os._exit(0)  # whatever threads and exit handlers the program has left
 
 

@@ -1,5 +1,6 @@
 """How does one member play its episode? Turn by turn: observe, sample, step, until the end or a limit."""
 
+import contextlib
 import math
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,7 @@ from crucible.errors import ConfigError, MissingExtraError, PortError, StaleWeig
 from crucible.train.messages import Message
 from crucible.train.rl.completer import Completer
 from crucible.train.rl.message_env import MessageEnv
+from crucible.train.rl.opened import OpenEnvironments
 from crucible.train.rl.players import PlayerEnv
 from crucible.train.rl.types import (
     Action,
@@ -86,6 +88,7 @@ class EpisodeFailed(Exception):
 class Member:
     """One place of a group, through all its attempts.
 
+    opened: the group's environments.
     drawn: what was sampled so far, by turn, with what it was sampled from: an attempt that sees the same again takes
     the same action again. begun: of the environment that is played next, the first observation, or why there is none.
     attempts: how many were begun.
@@ -95,6 +98,7 @@ class Member:
     seed: int
     completer: Completer
     limits: RolloutLimits
+    opened: OpenEnvironments
     drawn: dict[int, tuple[Begun, Action]] = field(default_factory=dict[int, tuple[Begun, Action]])
     begun: Begun | EpisodeFailed | None = None
     attempts: int = 0
@@ -110,11 +114,25 @@ class Member:
             self.begun = Begun(observation=observation, stop=stop)
 
     async def play(self, env: Env) -> Trajectory:
-        """The episode in this environment, from its beginning.
+        """The episode in this environment, from its beginning; the environment is closed after it.
 
         Raises:
             EpisodeFailed: if the environment fails, or the backend in a way that may pass.
         """
+        try:
+            try:
+                trajectory = await self._begun_and_played(env)
+            except BaseException:
+                with contextlib.suppress(Exception):  # what went wrong first is what matters
+                    await self.opened.close(env)
+                raise
+            await of_environment(self.opened.close(env), trajectory.transitions)
+        except EpisodeFailed as failed:
+            failed.first = env.first_messages
+            raise
+        return trajectory
+
+    async def _begun_and_played(self, env: Env) -> Trajectory:
         try:
             if self.begun is None:
                 await self.begin(env)
@@ -122,9 +140,6 @@ class Member:
                 assert self.begun is not None, "it was begun"
                 raise self.begun
             return await self._episode(env, self.begun)
-        except EpisodeFailed as failed:
-            failed.first = env.first_messages
-            raise
         finally:
             self.begun = None
             if isinstance(env, PlayerEnv):

@@ -32,7 +32,8 @@ async def gather_evidence(
     base: SamplingSession,
     temperature: float,
 ) -> GapEvidence:
-    """Score the datums by every session, and let the one that sampled draw again; a few datums are enough (those of `SamplerGap.worst`).
+    """Score the datums by every session, and let the one that sampled draw again; a few datums are enough (the first
+    of `SamplerGap.worst`).
 
     outputs: the trainer's. session: the one that sampled. snapshot: on the trainer's weights, saved after nothing was
     changed since `outputs`. base: on the base model. temperature: that the tokens were drawn at.

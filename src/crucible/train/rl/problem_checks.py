@@ -66,11 +66,15 @@ async def first_prompts(
     seen: list[tuple[str, Observation]] = []
     for number, builder in enumerate(builders):
         around = Surroundings(seed=derive_seed(seed, "look", number), graders=graders, place=f"look/{number}")
-        first, *_ = await builder.make_envs(around)
-        if isinstance(first, PlayerEnv) and not first.starts:
-            continue
-        observation, _ = await first.initial_observation()
-        seen.append((builder.problem, observation))
+        envs = await builder.make_envs(around)
+        first = envs[0]
+        try:
+            if not (isinstance(first, PlayerEnv) and not first.starts):
+                observation, _ = await first.initial_observation()
+                seen.append((builder.problem, observation))
+        finally:
+            for env in envs:
+                await env.close()
     return seen
 
 

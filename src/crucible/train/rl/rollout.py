@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ from crucible.train.graders.graders import Graders
 from crucible.train.graders.verdict import Verdict
 from crucible.train.rl.completer import Completer
 from crucible.train.rl.episode import Begun, EpisodeFailed, Member, RolloutLimits, of_backend, of_environment
+from crucible.train.rl.opened import OpenEnvironments
 from crucible.train.rl.players import OutOfGame, PlayerEnv
 from crucible.train.rl.strategy import FailFast, RolloutStrategy
 from crucible.train.rl.types import (
@@ -65,7 +66,10 @@ async def rollout_group(
         strategy=strategy or FailFast(),
         name=f"group {index} ({builder.problem})",
     )
-    trajectories = await rollout.trajectories()
+    try:
+        trajectories = await rollout.trajectories()
+    finally:
+        await rollout.opened.close_all()
     group = TrajectoryGroup(
         index=index,
         problem=builder.problem,
@@ -84,6 +88,7 @@ class _Rollout:
     limits: RolloutLimits
     strategy: RolloutStrategy
     name: str
+    opened: OpenEnvironments = field(default_factory=OpenEnvironments)
 
     async def trajectories(self) -> list[Trajectory]:
         try:
@@ -136,6 +141,7 @@ class _Rollout:
 
     async def _envs(self, like: Sequence[Env] | None) -> Sequence[Env]:
         envs = await self.builder.make_envs(self.surroundings)
+        self.opened.add(envs)
         if not envs:
             raise ValueError("the builder made no environment")
         if like is not None and len(envs) != len(like):
@@ -143,7 +149,13 @@ class _Rollout:
         return envs
 
     def _member(self, number: int) -> Member:
-        return Member(number=number, seed=self.surroundings.seed, completer=self.completer, limits=self.limits)
+        return Member(
+            number=number,
+            seed=self.surroundings.seed,
+            completer=self.completer,
+            limits=self.limits,
+            opened=self.opened,
+        )
 
     async def _open(self, parties: Sequence[Sequence[Member]], envs: list[Env]) -> list[Member]:
         """Ask all who do not wait for another's move for their first observation, and say who they are. Those whose

@@ -18,8 +18,8 @@ Observation: TypeAlias = ModelInput
 """What the policy is asked to continue."""
 
 StopCondition: TypeAlias = Sequence[str] | Sequence[int]
-"""Strings, or token ids, at which the policy's turn ends; it is cut at `max_tokens` otherwise. Empty: the model's own EOS
-ids."""
+"""Strings, or token ids, at which the policy's turn ends; it is cut at `max_tokens` otherwise. Empty: the model's own
+EOS ids."""
 
 Ended: TypeAlias = Literal["done", "cut", "context", "turns", "malformed", "failed"]
 """How a trajectory ended: the environment said so; its last action was cut at `max_tokens`; the next observation would
@@ -188,8 +188,8 @@ class Env(ABC):
             Exception: if the environment itself fails; the rollout is then data with a `Failure`.
         """
 
-    async def close(self) -> None:
-        """Free what it holds; called once, whatever became of the episode. Nothing, unless a subclass says otherwise."""
+    async def close(self) -> None:  # noqa: B027  (most environments hold nothing)
+        """Free what it holds; called once, whatever became of the episode."""
 
     @property
     def first_messages(self) -> Sequence[Message]:

@@ -36,10 +36,13 @@ class GuessNumberEnv(MessageEnv):
 
     The reward is 1 for the secret, at whichever turn, and 0 for none. A message without a number is a turn lost; of
     several numbers the last is meant.
+
+    example: whether a game that was won stands before; a small model would not answer with a number otherwise.
     """
 
     secret: Secret
     turns: int
+    example: bool
 
     async def opening(self) -> Sequence[Message]:
         secret = self.secret
@@ -47,7 +50,14 @@ class GuessNumberEnv(MessageEnv):
             f"I am thinking of a whole number from {secret.low} to {secret.high}. Guess it within {self.turns} turns: "
             "answer with one number. After each guess I say whether my number is higher or lower."
         )
-        return [Message(role="user", content=rules)]
+        if not self.example:
+            return [Message(role="user", content=rules)]
+        shown = example_secret(secret.low, secret.high)
+        said = [rules]
+        for guess in bisection(shown, low=secret.low, high=secret.high):
+            said += [str(guess), hint(shown, guess)]
+        said[-1] = f"{shown} is right. Now I am thinking of another number."
+        return [Message(role=("user", "assistant")[place % 2], content=text) for place, text in enumerate(said)]
 
     async def reply(self, message: Message) -> Reply:
         guess, secret = number_in(text_of(message)), self.secret.number
@@ -56,9 +66,7 @@ class GuessNumberEnv(MessageEnv):
             return self._over(reward=1.0, taken=taken)
         if taken == self.turns:
             return self._over(reward=0.0, taken=taken)
-        if guess is None:
-            return _say("Answer with one number.")
-        return _say(f"My number is {'higher' if secret > guess else 'lower'} than {guess}.")
+        return Reply(messages=(Message(role="user", content=hint(secret, guess)),))
 
     def _over(self, *, reward: float, taken: int) -> Reply:
         return Reply(reward=reward, metrics={"correct": reward, "guesses": taken}, logs={"secret": self.secret.number})
@@ -70,31 +78,45 @@ def number_in(text: str) -> int | None:
     return int(found[-1]) if found else None
 
 
-def _say(text: str) -> Reply:
-    return Reply(messages=(Message(role="user", content=text),))
+def hint(secret: int, guess: int | None) -> str:
+    """What is said to a guess that is not the secret."""
+    if guess is None:
+        return "Answer with one number."
+    return f"My number is {'higher' if secret > guess else 'lower'} than {guess}."
+
+
+def example_secret(low: int, high: int) -> int:
+    """The secret of the game that is shown; no problem has it."""
+    return low + 2 * (high - low) // 3
+
+
+def bisection(secret: int, *, low: int, high: int) -> list[int]:
+    """The guesses of a player who halves what is left, up to the secret."""
+    guesses = [(low + high) // 2]
+    while guesses[-1] != secret:
+        low, high = (guesses[-1] + 1, high) if secret > guesses[-1] else (low, guesses[-1] - 1)
+        guesses.append((low + high) // 2)
+    return guesses
 
 
 def load_guess_number(variant: str, request: EnvironmentRequest) -> RLDataset:
-    """Every secret of the range as a group."""
+    """Every secret of the range as a group, but for the one of the game that is shown."""
     del variant
     renderer = request.renderer
     assert renderer is not None, "the registry has asked for a renderer"
     low, high, turns = (int(request.options[name]) for name in ("low", "high", "turns"))
-    if high <= low:
-        raise ConfigError.of(
-            "is not above low", where="env_options.high", given=str(high), fix=f"Give {low + 1} or more"
-        )
 
     def group(secret: Secret) -> RehearsedProblem:
         return RehearsedProblem(
-            make_env=lambda seat: _env(seat, secret, renderer, turns),
+            make_env=lambda seat: _env(seat, secret, renderer, request.options),
             group_size=request.group_size,
             name=f"{secret.number} of {low} to {high}",
             tagged=("guess_number",),
             known=Rehearsal(right=(str(secret.number),), wrong=(str(low - 1),) * turns),
         )
 
-    secrets = [Secret(number=number, low=low, high=high) for number in range(low, high + 1)]
+    shown = example_secret(low, high)
+    secrets = [Secret(number=number, low=low, high=high) for number in range(low, high + 1) if number != shown]
     return ProblemDataset(
         of_split(secrets, request.split, text=lambda secret: str(secret.number), limit=request.rows),
         group,
@@ -104,8 +126,9 @@ def load_guess_number(variant: str, request: EnvironmentRequest) -> RLDataset:
     )
 
 
-def _env(seat: Seat, secret: Secret, renderer: Renderer, turns: int) -> GuessNumberEnv:
-    return GuessNumberEnv(seat=seat, renderer=renderer, secret=secret, turns=turns)
+def _env(seat: Seat, secret: Secret, renderer: Renderer, options: Mapping[str, Any]) -> GuessNumberEnv:
+    turns, example = int(options["turns"]), bool(options["example"])
+    return GuessNumberEnv(seat=seat, renderer=renderer, secret=secret, turns=turns, example=example)
 
 
 def _problems(variant: str, options: Mapping[str, Any]) -> Iterator[Problem]:
@@ -127,5 +150,6 @@ GUESS_NUMBER = Environment(
         "low": Option(default=0, description="the smallest number"),
         "high": Option(default=100, description="the greatest number"),
         "turns": Option(default=10, least=1, description="guesses before the game is lost"),
+        "example": Option(default=True, description="whether a game that was won stands before the first guess"),
     },
 )
