@@ -1,7 +1,7 @@
 """What do the tests of losses train on? Sequences with a prompt, a sampler's logprobs and advantages of both signs."""
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -35,9 +35,9 @@ def drawn_adapter(loaded: LoadedModel, **flags: bool) -> LoraAdapter:
 
 
 def relative(ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor]) -> float:
-    """The L2 distance of two gradients over the second one's norm."""
+    """The L2 distance of two gradients over the second one's norm; where that is 0, the first one's norm."""
     a, b = (torch.cat([tensor.flatten() for tensor in tensors]).double() for tensors in (ours, theirs))
-    return float((a - b).norm() / b.norm())
+    return float((a - b).norm() / b.norm()) if b.any() else float(a.norm())
 
 
 def drained(steps: Generator[None, None, Scores]) -> Scores:
@@ -53,8 +53,8 @@ def drained(steps: Generator[None, None, Scores]) -> Scores:
 class Bench:
     """A tiny model in float32 with an adapter that does something."""
 
-    loaded: LoadedModel
-    adapter: LoraAdapter
+    loaded: LoadedModel = field(repr=False)  # hypothesis shows its arguments, and weights are long
+    adapter: LoraAdapter = field(repr=False)
 
     @classmethod
     def of(cls, folder: Path, **flags: bool) -> "Bench":

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from crucible.train.graders.registry import register_grader
 from crucible.train.graders.verdict import Verdict
 
@@ -88,16 +90,24 @@ def spawn_doubling(item: Item) -> float:
 
 
 def leave_processes(item: Item) -> float:
-    """Two that are children, and one that has cut itself off."""
+    """Two children, and one that has cut itself off: it leads a session, and its parent is gone."""
     command = [sys.executable, "-c", f"import time; time.sleep(10_000)  # {item['mark']}"]
-    for _ in range(2):
+    for _ in range(item["children"]):
         subprocess.Popen(command)
-    if os.fork() == 0:
+    between = os.fork()
+    if between == 0:
         os.setsid()
         if os.fork() == 0:
             os.execv(command[0], command)
         os._exit(0)
+    os.waitpid(between, 0)
     return 1.0
+
+
+def compute(item: Item) -> float:
+    """For ever, and say how long in CPU time."""
+    while True:
+        Path(item["file"]).write_text(f"{time.process_time()}\n")
 
 
 def kill_keeper(item: Item) -> float:
@@ -125,6 +135,11 @@ def say_hash(item: Item) -> tuple[float, str]:
     return 1.0, str(hash("the order of a set"))
 
 
+def count_files(item: Item) -> float:
+    time.sleep(0.2)  # so that another worker takes the next item
+    return float(psutil.Process().num_fds() - 1)  # the one that looks
+
+
 def leave_thread(item: Item) -> tuple[float, str]:
     threading.Thread(target=hang, args=(item,), daemon=True).start()
     return say_process(item)
@@ -137,7 +152,7 @@ def seven(item: Item) -> Verdict:
 NAMES = [
     *("hang", "wait_for_ever", "allocate_10_gb", "crash", "leave", "raise_unprintable", "return_odd", "return_nan"),
     *("write_much", "forge_answers", "spawn_doubling", "leave_processes", "answer_twice", "count", "say_process"),
-    *("say_hash", "seven", "leave_thread", "kill_keeper"),
+    *("say_hash", "seven", "leave_thread", "count_files", "compute", "kill_keeper"),
 ]
 for _name in NAMES:
     register_grader(_name, globals()[_name])

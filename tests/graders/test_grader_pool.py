@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from watching import children_of, comes_true, folders_of_graders
+from watching import children_of, comes_true, folders_of_graders, lives
 
 from crucible.errors import ConfigError, DataError
 from crucible.train.graders.limits import GraderLimits
@@ -52,6 +52,12 @@ async def test_every_worker_has_the_same_order_of_sets(pool: GraderPool) -> None
     assert len({one.detail for one in verdicts}) == 1
 
 
+async def test_a_worker_has_no_way_to_another_workers_line(pool: GraderPool) -> None:
+    verdicts = await asyncio.gather(*(pool.grade("count_files", {}, place="") for _ in range(2)))
+    assert pool.statistics().workers_started == 2
+    assert [one.score for one in verdicts] == [4.0, 4.0]  # the three that all have, and its own line
+
+
 async def test_a_cancelled_grading_ends_its_worker(pool: GraderPool) -> None:
     hanging = asyncio.create_task(pool.grade("wait_for_ever", {}, place=""))
     await pool.grade("seven", {"value": 1}, place="")
@@ -77,7 +83,7 @@ async def test_a_killed_keeper_is_replaced_and_what_it_was_at_is_asked_again(poo
     family = [psutil.Process(pid) for pid in children_of(os.getpid())]
     os.kill(keeper_of(os.getpid()), signal.SIGKILL)
     assert (await waiting).state == "timed_out"
-    assert not any(each.is_running() for each in family)
+    assert not any(lives(each) for each in family)
     assert pool.statistics().keepers_started == 2
 
 
@@ -127,7 +133,7 @@ def test_when_the_process_is_killed_its_graders_die_and_their_folder_goes(number
         family = [psutil.Process(pid) for pid in children_of(parent.pid)]
         parent.send_signal(number)
         parent.wait()
-    assert comes_true(lambda: not any(each.is_running() for each in family))
+    assert comes_true(lambda: not any(lives(each) for each in family))
     assert comes_true(lambda: folders_of_graders() <= before)
 
 

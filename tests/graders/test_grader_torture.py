@@ -3,6 +3,7 @@
 import asyncio
 import os
 import time
+from pathlib import Path
 
 import pytest
 from watching import children_of, comes_true, open_files, processes_with
@@ -59,9 +60,17 @@ async def test_hostile_latex_is_wrong_or_ended_at_the_limit_on_cpu_time(pool: Gr
     assert (await pool.grade("math", {"reference": "7", "prediction": "7.0"}, place="")).score == 1.0
 
 
-async def test_what_a_grader_leaves_running_ends_with_its_verdict(pool: GraderPool) -> None:
+async def test_the_limit_on_cpu_time_holds_to_a_fraction_of_a_second(tmp_path: Path) -> None:
+    with GraderPool(workers=1, limits=GraderLimits(cpu_seconds=0.25)) as pool:
+        verdict = await pool.grade("compute", {"file": str(tmp_path / "used")}, place="")
+    assert verdict == Verdict.timed_out("used more than 0.25 s of CPU time")
+    assert 0.0 < float((tmp_path / "used").read_text()) < 1.0  # CPU seconds, the import among them
+
+
+@pytest.mark.parametrize("children", [0, 2])
+async def test_what_a_grader_leaves_running_ends_with_its_verdict(pool: GraderPool, children: int) -> None:
     mark = f"left by {os.getpid()} at {time.monotonic_ns()}"
-    assert (await pool.grade("leave_processes", {"mark": mark}, place="")).score == 1.0
+    assert (await pool.grade("leave_processes", {"mark": mark, "children": children}, place="")).score == 1.0
     assert comes_true(lambda: not processes_with(mark))
 
 

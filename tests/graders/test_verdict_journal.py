@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from crucible.errors import DataError
+from crucible.framework import read_records
 from crucible.train.graders.graders import Graders
 from crucible.train.graders.journal import JournalledGraders
 from crucible.train.graders.pool import GraderPool
@@ -32,6 +33,17 @@ async def test_a_resumed_run_takes_the_recorded_verdict_and_grades_nothing(
         again = {"also": {"a": 2, "b": 1}, "file": item["file"]}  # the same item, its keys in another order
         assert (await graded(graders, again)).score == 1.0
         assert (await graded(graders, item, place="3/0/2/0")).score == 2.0
+
+
+async def test_a_verdict_is_in_the_file_when_it_is_given(
+    pool: GraderPool, tmp_path: Path, item: dict[str, Any]
+) -> None:
+    path = tmp_path / "verdicts.jsonl"
+    with JournalledGraders(pool, path) as graders:
+        verdict = await graded(graders, item)
+        (record,), _, damage = read_records(path)
+    assert damage == ""
+    assert (record["place"], record["grader"], record["score"]) == ("3/0/1/0", "count", verdict.score)
 
 
 async def test_every_state_of_a_verdict_comes_back_whole(pool: GraderPool, tmp_path: Path) -> None:

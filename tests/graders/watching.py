@@ -24,6 +24,13 @@ def children_of(pid: int) -> list[int]:
     return [child.pid for child in psutil.Process(pid).children(recursive=True)]
 
 
+def lives(process: psutil.Process) -> bool:
+    """Whether it is there, and not merely waiting to be reaped by whoever took it over."""
+    with suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
 def open_files() -> int:
     """Of this process."""
     return psutil.Process(os.getpid()).num_fds()

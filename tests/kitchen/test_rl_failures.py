@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 import crucible
+from crucible.adapters.tokenizer import HfTokenizerStore
+from crucible.adapters.torch import TorchBackend
 from crucible.errors import ConfigError
-from crucible.framework import RunStopped, Stop
+from crucible.framework import Run, RunStopped, Stop, execute
+from crucible.kitchen.config import Layer
 from crucible.telemetry import Event, default_bus
 from crucible.train.rl.dataset import ProblemDataset
 from crucible.train.rl.environments.environment import EnvironmentRequest
@@ -109,3 +112,25 @@ def test_an_environment_that_needs_what_is_not_there_is_refused_before_the_model
     with pytest.raises(ConfigError, match="no such environment"):
         run_rl(letters, tmp_path / "run", env="nowhere")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("ahead", [0, 2])
+def test_a_run_that_fails_leaves_no_session_and_no_rollout_behind(ahead: int, letters: Path, tmp_path: Path) -> None:
+    tokenizers = HfTokenizerStore(resolve_model=Path)
+    backend = TorchBackend(checkpoint_dir=tmp_path, resolve_model=Path, tokenizers=tokenizers, threads=1)
+    ports = {one.port_name: one for one in (backend.training_client, backend.sampling_client, tokenizers)}
+    config = {**SMALL, "model": str(letters), "env": "failing", "waive": "all", "max_steps_off_policy": ahead}
+    recipe = crucible.describe("rl_basic")
+    workflow = recipe.workflow(recipe.configure(Layer(origin="test", values=config)).value)
+
+    async def run() -> int:
+        with pytest.raises(RolloutError):
+            await execute(workflow, Run(run_id="it", recipe=recipe.name, workflow=workflow.name), ports=ports)
+        return len(asyncio.all_tasks()) - 1
+
+    try:
+        assert asyncio.run(run()) == 0
+        held = backend.sampling_client.statistics()
+        assert (held["training_sessions"], held["sampling_sessions"]) == (0, 0)
+    finally:
+        backend.close()

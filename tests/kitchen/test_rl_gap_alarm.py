@@ -42,10 +42,9 @@ class SampleFromTheFirst(SavePolicy):
     """The same, while the new weights are said to sample."""
 
     async def execute(self, ctx: StageContext) -> None:
-        newest = await snapshot(
-            ctx.port(TrainingClient), ctx.port(SamplingClient), ctx.read(self.session), index=ctx.read(self.step)
-        )
-        await closed(ctx.port(TrainingClient), ctx.port(SamplingClient), [newest])
+        training, sampling, live = ctx.port(TrainingClient), ctx.port(SamplingClient), ctx.read(self.live)
+        newest = await snapshot(training, sampling, ctx.read(self.session), index=ctx.read(self.step), live=live)
+        await closed(training, sampling, [newest], live=live)
         (first, *_) = ctx.read(self.policies).entries
         ctx.write(self.policies, Policies(entries=(replace(newest, session=first.session),)))
 

@@ -11,6 +11,7 @@ from crucible.errors import CheckpointError
 from crucible.framework import Place
 from crucible.kitchen.policies import Policies, PoliciesCodec
 from crucible.kitchen.rl_slots import POLICIES
+from crucible.kitchen.rolling import LiveWork
 from crucible.kitchen.stages.sampling import closed, snapshot
 from crucible.ports.training_client import AdamParams, SessionConfig
 from crucible.testing.fakes import FakeBackend
@@ -35,11 +36,11 @@ def three(backend: FakeBackend, *, keep: int) -> Policies:
     async def save() -> Policies:
         training, sampling = backend.training_client, backend.sampling_client
         session = await training.start_session(SessionConfig(model="fake/model"))
-        window = Policies()
+        window, live = Policies(), LiveWork()
         for index in range(3):
-            policy = await snapshot(training, sampling, session, index=index)
+            policy = await snapshot(training, sampling, session, index=index, live=live)
             window, left = window.followed_by(policy, keep=keep)
-            await closed(training, sampling, left)
+            await closed(training, sampling, left, live=live)
             await training.optim_step(session, AdamParams())
         return window
 
@@ -69,7 +70,7 @@ def test_an_earlier_window_ends_with_an_earlier_policy(backend: FakeBackend) -> 
 def test_what_a_checkpoint_keeps_outlives_the_policies_themselves(backend: FakeBackend, place: Place) -> None:
     window = three(backend, keep=2)
     saved = asyncio.run(saved_of(window, place))
-    asyncio.run(closed(backend.training_client, backend.sampling_client, window.entries))
+    asyncio.run(closed(backend.training_client, backend.sampling_client, window.entries, live=LiveWork()))
     back = asyncio.run(loaded_of(saved, place))
     assert [policy.session.digest for policy in back.entries] == [one.weights.digest for one in window.entries]
     assert [policy.live for policy in back.entries] == [one.live for one in window.entries]

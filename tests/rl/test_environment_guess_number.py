@@ -1,7 +1,7 @@
 """Is the number found, does the policy hear what leads there, and is no message beyond reading?"""
 
 import pytest
-from asking import answered, first_env, prompt_of, request, shown
+from asking import answered, first_env, names, prompt_of, request, shown
 from playing import Recorded
 
 from crucible.errors import ConfigError
@@ -18,6 +18,29 @@ async def game(turns: int = 4) -> Env:
     assert "from 0 to 100" in await prompt_of(env)
     assert env.secret.number == 51
     return env
+
+
+async def test_a_game_that_was_won_by_halving_stands_before_the_first_guess() -> None:
+    env = await first_env("guess_number", Recorded(), low=1, high=9)
+    played = [message["content"] for message in await env.opening()][1:]
+    assert played == [
+        "5",
+        "My number is higher than 5.",
+        "7",
+        "My number is lower than 7.",
+        "6",
+        "6 is right. Now I am thinking of another number.",
+    ]
+
+
+def test_no_problem_is_the_number_that_was_shown() -> None:
+    both = [names(load_environment("guess_number", request(split=split, low=1, high=9))) for split in ("train", "eval")]
+    assert sorted(both[0] + both[1]) == [f"{number} of 1 to 9" for number in (1, 2, 3, 4, 5, 7, 8, 9)]
+
+
+async def test_without_an_example_the_rules_stand_alone() -> None:
+    env = await first_env("guess_number", Recorded(), example=False)
+    assert [message["role"] for message in await env.opening()] == ["user"]
 
 
 async def test_the_secret_earns_one_at_whichever_turn() -> None:

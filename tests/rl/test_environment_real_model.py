@@ -52,8 +52,6 @@ async def first_batch(backend: TorchBackend) -> list[TrajectoryGroup]:
     completer = SessionCompleter(client, session, max_tokens=tokens, temperature=1.0, policy=None)
     limits = RolloutLimits(max_tokens=tokens)
     return [
-        await rollout_group(
-            builder, completer, index=index, seed=index, graders=Recorded(), step=0, limits=limits
-        )
+        await rollout_group(builder, completer, index=index, seed=index, graders=Recorded(), step=0, limits=limits)
         for index, builder in enumerate(problems.get_batch(0))
     ]

@@ -2,18 +2,22 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from asking import request
-from playing import TOKENIZER, Recorded
+from playing import CHAT, TOKENIZER, Echo, Recorded
 
 from crucible.errors import ConfigError
 from crucible.train.graders.graders import Graders
 from crucible.train.graders.pool import GraderPool
 from crucible.train.graders.verdict import Verdict
+from crucible.train.messages import Message
+from crucible.train.rl.dataset import ProblemDataset
 from crucible.train.rl.environments.registry import load_environment
 from crucible.train.rl.environments.self_check import CheckedProblem, failures, self_check
+from crucible.train.rl.problem_env import ProblemGroupBuilder
 
 HUMAN = {
     "prompt": "def one():\n",
@@ -91,3 +95,30 @@ async def test_a_problem_whose_answer_nobody_knows_must_begin_at_least(graders: 
 
 async def test_as_many_problems_are_checked_as_asked_for_though_there_are_fewer(graders: GraderPool) -> None:
     assert len(await checked("arithmetic", graders, problems=5)) == 5
+
+
+@dataclass(kw_only=True, eq=False)
+class Held(Echo):
+    """Holds something, and may fail at its first word."""
+
+    closed: list[int]
+    sound: bool
+
+    async def opening(self) -> Sequence[Message]:
+        if not self.sound:
+            raise OSError("no room")
+        return await super().opening()
+
+    async def close(self) -> None:
+        self.closed.append(self.seat.member)
+
+
+@pytest.mark.parametrize(("sound", "state"), [(True, "unchecked"), (False, "failed")])
+async def test_every_environment_that_was_made_is_closed(sound: bool, state: str) -> None:
+    closed: list[int] = []
+    builder = ProblemGroupBuilder(
+        make_env=lambda seat: Held(renderer=CHAT, seat=seat, closed=closed, sound=sound), group_size=2
+    )
+    dataset = ProblemDataset(["one"], lambda _: builder, groups_per_batch=1, seed=0)
+    [one] = await self_check(dataset, tokenizer=TOKENIZER, graders=Recorded(), problems=1)
+    assert (one.state, sorted(closed)) == (state, [0, 1])

@@ -69,6 +69,14 @@ def test_what_learning_made_of_a_member_is_with_it(groups: list[TrajectoryGroup]
     assert told.groups[1].members[0].left_out is None, "no record says"
 
 
+def test_equal_rewards_have_no_spread(groups: list[TrajectoryGroup], reader: TokenReader) -> None:
+    three = groups[0].trajectories[:1] * 3
+    group = replace(
+        groups[0], trajectories=three, group_rewards=(replace(groups[0].group_rewards[0], reward=-0.1),) * 3
+    )
+    assert len(set(group.rewards)) == 1 and tree([group], reader).groups[0].reward_std == 0.0
+
+
 def test_the_tree_is_json_whatever_the_numbers_are(groups: list[TrajectoryGroup], reader: TokenReader) -> None:
     trajectory = groups[0].trajectories[0]
     turn = trajectory.transitions[-1]

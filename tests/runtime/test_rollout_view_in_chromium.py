@@ -1,5 +1,6 @@
 """The page of an RL run in a real browser: the tree comes first, opens down to the token, and can be sifted."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -137,15 +138,14 @@ def test_members_are_sorted_by_a_column_and_groups_by_their_reward(
 def test_the_curve_leads_to_a_step(file: Path) -> None:
     with shown(file) as drawn:
         assert drawn.evaluate("document.querySelectorAll('#picture .dot').length") == 4
-        box = drawn.evaluate(
-            "document.querySelector('#picture .dot[data-step=\"1\"]').getBoundingClientRect().toJSON()"
-        )
-        for kind in ("mousePressed", "mouseReleased"):
-            drawn.call(
-                "Input.dispatchMouseEvent", type=kind, x=box["x"] + 2, y=box["y"] + 2, button="left", clickCount=1
-            )
-        drawn.settle()
-        assert texts(drawn, "#tree h2") == ["Step 1"]
+        for name, title in (("2", "Step 2"), ("eval 2", "Evaluation after step 2"), ("1", "Step 1")):
+            dot = f"document.querySelector('#picture .dot[data-step={json.dumps(name)}]')"
+            box = drawn.evaluate(f"{dot}.getBoundingClientRect().toJSON()")
+            place = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
+            for kind in ("mousePressed", "mouseReleased"):
+                drawn.call("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **place)
+            drawn.settle()
+            assert texts(drawn, "#tree h2") == [title]
         drawn.press("]")
         assert texts(drawn, "#tree h2") == ["Step 2"]
         choose(drawn, "step", "eval 2")

@@ -51,7 +51,8 @@ def _data(
 ) -> None:
     """Show rows as the run would render them: crucible inspect data sl_basic dataset=rows.jsonl --rows 8
 
-    Trained tokens are coloured, or stand in brackets where there are no colours.
+    Trained tokens are coloured, or stand in brackets where there are no colours. Of a recipe that learns from rewards:
+    the prompts of its first problems, what ends an answer, and a right one where the environment knows it.
     """
     from crucible.cli.token_text import print_legend, print_row
     from crucible.runtime.inspecting import inspect_data

@@ -17,6 +17,9 @@ MOST_STEPS = 60
 """How many steps a terminal lists; of more, the first, the last and those evenly between."""
 
 
+_ROUNDING = 1e-12  # what is smaller is what is left of a sum of equal numbers
+
+
 @dataclass(frozen=True)
 class FoundRollout:
     """A rollout and where it is."""
@@ -155,7 +158,9 @@ def _rank(reward: Figure) -> tuple[int, float]:
 
 
 def _number(value: float | None, digits: int = 4) -> str:
-    return "-" if value is None else f"{value:.{digits}g}"
+    if value is None:
+        return "-"
+    return "0" if abs(value) < _ROUNDING else f"{value:.{digits}g}"
 
 
 def _count(value: float | None) -> str:

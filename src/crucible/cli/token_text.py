@@ -61,11 +61,13 @@ def print_legend(console: Console) -> None:
 
 
 def print_row(row: ViewRow, console: Console) -> None:
-    """Where the row is from and what it comes to, its problems, its tokens."""
+    """Where the row is from and what it comes to, its problems and notes, its tokens."""
     marks = marks_for(console)
     console.print(Text("\n" + shown(_heading(row, marks), marks), style="bold"), soft_wrap=True)
     for problem in row.problems:
         console.print(Text(f"! {shown(problem, marks)}", style="yellow"), soft_wrap=True)
+    for note in row.notes:
+        console.print(Text(shown(note, marks), style="dim"), soft_wrap=True)
     if row.ids:
         console.print(_tokens(row, marks, coloured=is_coloured(console)), soft_wrap=True)
 

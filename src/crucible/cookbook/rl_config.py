@@ -109,7 +109,7 @@ class RLConfig:
         validator=[ge(0), finite],
         doc="nats per token that sampler and trainer may differ by before the run stops with a diagnosis (0: no limit)",
     )
-    learning_rate: float = chz.field(default=1e-4, validator=[gt(0), finite], doc="peak learning rate of AdamW")
+    learning_rate: float = chz.field(default=3e-4, validator=[gt(0), finite], doc="peak learning rate of AdamW")
     lr_schedule: ScheduleName = chz.field(default="constant", doc="how the rate decays to the last step")
     warmup_steps: int = chz.field(default=0, validator=ge(0), doc="steps over which the rate rises from near zero")
     max_steps: int | None = chz.field(
@@ -178,7 +178,6 @@ class RLBasicConfig(RLConfig):
     """Reinforcement learning on a task that a small model learns in minutes."""
 
     max_tokens: int = chz.field(default=3, validator=ge(1), doc="most tokens that are sampled in one turn")
-    learning_rate: float = chz.field(default=3e-4, validator=[gt(0), finite], doc="peak learning rate of AdamW")
     max_steps: int | None = chz.field(
         default=12, doc="steps, going through the problems as often as it takes (None: epochs)"
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from crucible.framework import Durable, Rebuilt, Slot
 from crucible.kitchen.policies import Policies
-from crucible.kitchen.rolling import RolloutsInFlight, StepRollouts
+from crucible.kitchen.rolling import LiveWork, RolloutsInFlight, StepRollouts
 from crucible.kitchen.slots import StepStart
 from crucible.ports.future import Future
 from crucible.ports.sampling_client import SamplingSession
@@ -53,6 +53,7 @@ LIMITS = Slot("limits", RolloutLimits, Rebuilt(by="build_environment"))
 ITERATIONS = Slot("iterations", range, Rebuilt(by="build_environment"))
 TOTAL_STEPS = Slot("total_steps", int, Rebuilt(by="build_environment"))
 GRADERS = Slot("graders", Graders, Rebuilt(by="start_graders"))
+LIVE = Slot("live", LiveWork, Rebuilt(by="begin_live_work"))
 REFERENCE = Slot("reference", SamplingSession, Rebuilt(by="open_reference"))
 POLICIES = Slot("policies", Policies, Durable("policies"))
 ITERATION = Slot("iteration", int, Rebuilt(by="steps"))

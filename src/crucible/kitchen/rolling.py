@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from crucible.kitchen.policies import Policy
 from crucible.ports import SamplingClient
+from crucible.ports.sampling_client import SamplingSession
 from crucible.train.graders.graders import Graders
 from crucible.train.rl.completer import SessionCompleter
 from crucible.train.rl.rollout import RolloutLimits, rollout_group
@@ -14,11 +15,43 @@ from crucible.train.rl.types import EnvGroupBuilder, TrajectoryGroup
 from crucible.train.seeding import derive_seed
 
 
+class LiveWork:
+    """What a run has under way beside its stages: rollouts, and sessions that sample. It forgets what has ended."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[TrajectoryGroup]] = set()
+        self._sessions: dict[str, SamplingSession] = {}
+
+    def begun(self, task: "asyncio.Task[TrajectoryGroup]") -> None:
+        """A rollout has begun."""
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def opened(self, session: SamplingSession) -> None:
+        """A session samples from now on."""
+        self._sessions[session.session_id] = session
+
+    def closed(self, session: SamplingSession) -> None:
+        """It does no more."""
+        self._sessions.pop(session.session_id, None)
+
+    async def end(self, client: SamplingClient) -> None:
+        """End all of it: the run has failed, or was stopped."""
+        tasks, sessions = list(self._tasks), list(self._sessions.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for session in sessions:
+            await client.close_session(session)
+            self.closed(session)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class GroupSampler:
     """What all groups of a step have in common.
 
-    step: from 1; of an evaluation, the steps done. seed: the run's; purpose: what is drawn from it for.
+    step: from 1; of an evaluation, the steps done. seed: the run's; purpose: what is drawn from it for. live: told of
+    every group that is begun.
     """
 
     client: SamplingClient
@@ -29,6 +62,7 @@ class GroupSampler:
     strategy: RolloutStrategy
     step: int
     seed: int
+    live: LiveWork
     purpose: str = "group"
 
     def start(self, builder: EnvGroupBuilder, *, index: int) -> "asyncio.Task[TrajectoryGroup]":
@@ -51,7 +85,9 @@ class GroupSampler:
             limits=self.limits,
             strategy=self.strategy,
         )
-        return asyncio.create_task(rolling)
+        task = asyncio.create_task(rolling)
+        self.live.begun(task)
+        return task
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

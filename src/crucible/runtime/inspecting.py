@@ -11,12 +11,15 @@ from crucible.errors import ConfigError, DataError, PortError, Problem, UserErro
 from crucible.framework import read_history
 from crucible.kitchen.config import Layer
 from crucible.kitchen.materials import Materials, gather
+from crucible.kitchen.rl_doctor import is_rl
 from crucible.ports import DatasetStore, TokenizerStore
 from crucible.ports.dataset_store import Row, RowSet
 from crucible.runtime import rollout_view
+from crucible.runtime.blocking import block_on
 from crucible.runtime.facade import build_ports, prepare
 from crucible.runtime.finished import FinishedRun, open_run
 from crucible.runtime.prepared import Prepared
+from crucible.runtime.problem_view import inspect_problems
 from crucible.runtime.token_rows import Inspection, ViewRow, recorded_views, rendered_views
 from crucible.runtime.wiring import Override
 from crucible.train.data.streamed import StreamedBatch
@@ -38,13 +41,20 @@ def inspect_data(
     rows: int = 8,
     start: int = 0,
 ) -> Inspection:
-    """The recipe's training rows `start` to `start + rows`, in the order of the data, as a run would render them.
+    """The recipe's training rows `start` to `start + rows`, in the order of the data, as a run would render them; of
+    reinforcement learning, its problems, in the order of the run.
 
     Raises:
         UserError: if anything that the user gave is wrong.
     """
     prepared = prepare(name, config, manifest=manifest, adapters=adapters, options=options)
     with closing(prepared.wiring):
+        if is_rl(prepared.workflow):
+            datasets, tokenizers = _stores(prepared)
+            asked = inspect_problems(
+                name, prepared.workflow, datasets=datasets, tokenizers=tokenizers, rows=rows, start=start
+            )
+            return block_on(asked)
         materials = _materials(prepared)
         reader = TokenReader(materials.tokenizer)
         source = materials.rows
@@ -201,11 +211,16 @@ def _in_order(materials: Materials) -> Iterator[tuple[int, int, Row]]:
 
 
 def _materials(prepared: Prepared) -> Materials:
+    datasets, tokenizers = _stores(prepared)
+    return gather(prepared.workflow, datasets=datasets, tokenizers=tokenizers)
+
+
+def _stores(prepared: Prepared) -> tuple[DatasetStore, TokenizerStore]:
     datasets = prepared.wiring.port(DatasetStore.port_name)
     tokenizers = prepared.wiring.port(TokenizerStore.port_name)
     assert isinstance(datasets, DatasetStore)
     assert isinstance(tokenizers, TokenizerStore)
-    return gather(prepared.workflow, datasets=datasets, tokenizers=tokenizers)
+    return datasets, tokenizers
 
 
 def _facts_of_data(materials: Materials) -> dict[str, str]:

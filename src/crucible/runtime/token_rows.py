@@ -32,7 +32,8 @@ class ViewRow:
     step, epoch: in which it was trained; None where it has not been. row: its index in the data set; None for rows
     that are known by their count only. ids, texts, weights: N of each. kept: how many tokens come before the cut of
     `max_length`. logprobs, advantages, sampler_logprobs: N of each (None: not computed), or None where the record has
-    none. problems: sentences. rollout: where it was sampled; None of a row of data.
+    none. problems, notes: sentences, of what is wrong and of what is good to know. rollout: where it was sampled; None
+    of a row of data.
     """
 
     origin: str
@@ -48,6 +49,7 @@ class ViewRow:
     sampler_logprobs: Sequence[float | None] | None = None
     policy_version: int | None = None
     problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     rollout: RolloutPlace | None = None
 
     @property

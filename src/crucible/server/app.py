@@ -25,6 +25,7 @@ from crucible.server.client_routes import ClientConfig
 from crucible.server.live import Live
 from crucible.server.sampling_line import MOST_AT_BACKEND
 from crucible.server.served import Served
+from crucible.server.straight import Straight
 from crucible.server.sweeping import sweep_forever
 
 PREFIX = "/api/v1"
@@ -60,9 +61,13 @@ def create_app(
             await asyncio.gather(*background, return_exceptions=True)
             await live.close()
 
+    steps = _under_prefix([*future_routes.routes(live), *training_routes.routes(live), *sampling_routes.routes(live)])
     app = Starlette(
-        routes=[*_flat(live, config), *_openai(live), *more],
-        middleware=[Middleware(Auth, keys=served.store.keys, any_key=any_key, loopback=loopback)],
+        routes=[*steps, *_others(live, config), *_openai(live), *more],
+        middleware=[
+            Middleware(Auth, keys=served.store.keys, any_key=any_key, loopback=loopback),
+            Middleware(Straight, routes=steps),
+        ],
         exception_handlers={HTTPException: http_error},
         lifespan=lifespan,
     )
@@ -70,18 +75,19 @@ def create_app(
     return app
 
 
-def _flat(live: Live, config: ClientConfig | None) -> list[Route]:
-    """The Tinker routes, those that are called most first: a router looks at one after another."""
+def _others(live: Live, config: ClientConfig | None) -> list[Route]:
+    """The Tinker routes that are called now and then."""
     found = [
-        *future_routes.routes(live),
-        *training_routes.routes(live),
-        *sampling_routes.routes(live),
         *session_routes.routes(live),
         *weights_routes.routes(live),
         *client_routes.routes(live, config=config),
         *rest_routes.routes(live.served),
     ]
-    return [Route(PREFIX + route.path, route.endpoint, methods=list(route.methods or ())) for route in found]
+    return _under_prefix(found)
+
+
+def _under_prefix(routes: Sequence[Route]) -> list[Route]:
+    return [Route(PREFIX + route.path, route.endpoint, methods=list(route.methods or ())) for route in routes]
 
 
 def _openai(live: Live) -> list[Mount]:

@@ -29,6 +29,7 @@ from crucible.kitchen.stages.recording import RecordTokens
 from crucible.kitchen.stages.reporting import LogRLMetrics, RecordLearned, SummarizeRL
 from crucible.kitchen.stages.sampling import (
     AwaitRollouts,
+    BeginLiveWork,
     ClosePolicies,
     CloseReference,
     FirstPolicy,
@@ -51,6 +52,7 @@ STAGES: tuple[type[Stage], ...] = (
     Assemble,
     AwaitFuture,
     AwaitRollouts,
+    BeginLiveWork,
     BeginStep,
     BuildEnvironment,
     BuildStreamedDataset,

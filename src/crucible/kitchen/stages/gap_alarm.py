@@ -78,8 +78,8 @@ class CheckSamplerGap(Stage):
         if (ctx.read(self.step) - 1) % self.every or not datums or not can_tell:
             return
         version = datums[0].policy_version
-        if all(policy.weights.policy_version != version for policy in ctx.read(self.policies).entries):
-            return  # taken from the record of a run that was killed: who has sampled it is gone
+        if version < 0 or all(policy.weights.policy_version != version for policy in ctx.read(self.policies).entries):
+            return  # the service does not say who has sampled it; or it is of a record, and who sampled it is gone
         shown = [place for place, datum in enumerate(datums) if datum.policy_version == version][:SHOWN]
         gap = sampler_gap([datums[place] for place in shown], [outputs[place] for place in shown])
         if gap is None:

@@ -7,7 +7,7 @@ from typing import ClassVar
 from crucible.errors import Problem
 from crucible.framework import Reads, Stage, StageContext
 from crucible.kitchen.policies import Policies
-from crucible.kitchen.rolling import GroupSampler, RolloutsInFlight
+from crucible.kitchen.rolling import GroupSampler, LiveWork, RolloutsInFlight
 from crucible.ports import SamplingClient
 from crucible.train.graders.graders import Graders
 from crucible.train.rl.record import write_rollouts
@@ -35,6 +35,7 @@ class EvaluateEnvironment(Stage):
     policies: Reads[Policies]
     limits: Reads[RolloutLimits]
     step: Reads[int]
+    live: Reads[LiveWork]
     label: str
     temperature: float = 0.0
     seed: int = 0
@@ -56,6 +57,7 @@ class EvaluateEnvironment(Stage):
             strategy=MinimumGroup(members=1),
             step=step,
             seed=self.seed,
+            live=ctx.read(self.live),
             purpose="eval",
         )
         tasks = [sampler.start(builder, index=number) for number, builder in enumerate(builders)]

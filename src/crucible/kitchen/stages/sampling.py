@@ -8,7 +8,7 @@ from typing import ClassVar
 from crucible.errors import DataError, Problem
 from crucible.framework import Reads, Stage, StageContext, Updates, Writes
 from crucible.kitchen.policies import CODEC, Policies, Policy
-from crucible.kitchen.rolling import GroupSampler, RolloutsInFlight, StepRollouts
+from crucible.kitchen.rolling import GroupSampler, LiveWork, RolloutsInFlight, StepRollouts
 from crucible.ports import SamplingClient, TrainingClient
 from crucible.ports.sampling_client import SamplingSession
 from crucible.ports.training_client import SavedWeights, TrainingSession
@@ -24,21 +24,39 @@ STRATEGIES: dict[str, RolloutStrategy] = {"fail": FailFast(), "retry": RetryMemb
 
 
 async def snapshot(
-    training: TrainingClient, sampling: SamplingClient, session: TrainingSession, *, index: int
+    training: TrainingClient, sampling: SamplingClient, session: TrainingSession, *, index: int, live: LiveWork
 ) -> Policy:
     """What the session has come to after so many steps, saved and open for sampling."""
     weights = await training.save_weights_for_sampler(session, f"policy-{index:08d}", overwrite=True)
     opened = await sampling.start_session(model_path=weights.path)
+    live.opened(opened)
     return Policy(index=index, weights=weights, session=opened, live=weights.path)
 
 
-async def closed(training: TrainingClient, sampling: SamplingClient, policies: Iterable[Policy]) -> None:
+async def closed(
+    training: TrainingClient, sampling: SamplingClient, policies: Iterable[Policy], *, live: LiveWork
+) -> None:
     """Close the snapshots and delete them. A checkpoint has copies of its own; where it has not, at a service, what it
     refers to stays."""
     for policy in policies:
         await sampling.close_session(policy.session)
+        live.closed(policy.session)
         if not CODEC.refers_to(policy.live):
             await training.delete_checkpoint(policy.live)
+
+
+class BeginLiveWork(Stage):
+    """Keep account of what goes on beside the stages from now on, so that it ends with the run."""
+
+    ports: ClassVar = (SamplingClient,)
+    live: Writes[LiveWork]
+
+    async def execute(self, ctx: StageContext) -> None:
+        ctx.write(self.live, LiveWork())
+
+    async def release(self, ctx: StageContext) -> None:
+        if ctx.has(self.live):
+            await ctx.read(self.live).end(ctx.port(SamplingClient))
 
 
 class FirstPolicy(Stage):
@@ -46,11 +64,12 @@ class FirstPolicy(Stage):
 
     ports: ClassVar = (TrainingClient, SamplingClient)
     session: Reads[TrainingSession]
+    live: Reads[LiveWork]
     policies: Writes[Policies]
 
     async def execute(self, ctx: StageContext) -> None:
         training, sampling = ctx.port(TrainingClient), ctx.port(SamplingClient)
-        first = await snapshot(training, sampling, ctx.read(self.session), index=0)
+        first = await snapshot(training, sampling, ctx.read(self.session), index=0, live=ctx.read(self.live))
         ctx.write(self.policies, Policies(entries=(first,)))
 
     async def release(self, ctx: StageContext) -> None:
@@ -65,6 +84,7 @@ class SavePolicy(Stage):
     ports: ClassVar = (TrainingClient, SamplingClient)
     session: Reads[TrainingSession]
     step: Reads[int]
+    live: Reads[LiveWork]
     policies: Updates[Policies]
     keep: int = 1
 
@@ -74,15 +94,11 @@ class SavePolicy(Stage):
 
     async def execute(self, ctx: StageContext) -> None:
         training, sampling = ctx.port(TrainingClient), ctx.port(SamplingClient)
-        newest = await snapshot(training, sampling, ctx.read(self.session), index=ctx.read(self.step))
+        session, step, live = ctx.read(self.session), ctx.read(self.step), ctx.read(self.live)
+        newest = await snapshot(training, sampling, session, index=step, live=live)
         window, left = ctx.read(self.policies).followed_by(newest, keep=self.keep)
         ctx.write(self.policies, window)
-        await closed(training, sampling, left)
-
-    async def release(self, ctx: StageContext) -> None:
-        if ctx.has(self.policies):
-            for policy in ctx.read(self.policies).entries:
-                await ctx.port(SamplingClient).close_session(policy.session)
+        await closed(training, sampling, left, live=live)
 
 
 class ClosePolicies(Stage):
@@ -91,9 +107,11 @@ class ClosePolicies(Stage):
     ports: ClassVar = (TrainingClient, SamplingClient)
     closes: ClassVar = ("policies",)
     policies: Reads[Policies]
+    live: Reads[LiveWork]
 
     async def execute(self, ctx: StageContext) -> None:
-        await closed(ctx.port(TrainingClient), ctx.port(SamplingClient), ctx.read(self.policies).entries)
+        training, sampling = ctx.port(TrainingClient), ctx.port(SamplingClient)
+        await closed(training, sampling, ctx.read(self.policies).entries, live=ctx.read(self.live))
 
 
 class OpenReference(Stage):
@@ -138,6 +156,7 @@ class StartRollouts(Stage):
     limits: Reads[RolloutLimits]
     iteration: Reads[int]
     total_steps: Reads[int]
+    live: Reads[LiveWork]
     into: Writes[RolloutsInFlight]
     temperature: float = 1.0
     on_failure: str = "fail"
@@ -168,6 +187,7 @@ class StartRollouts(Stage):
             strategy=STRATEGIES[self.on_failure],
             step=iteration + 1,
             seed=self.seed,
+            live=ctx.read(self.live),
         )
         first = iteration * len(builders)
         tasks = [sampler.start(builder, index=first + number) for number, builder in enumerate(builders)]
@@ -179,10 +199,6 @@ class StartRollouts(Stage):
         done = sum(task.done() and not task.cancelled() for task in tasks)
         steps = ctx.read(self.total_steps)
         ctx.emit("rollout.group", {"done": done, "total": len(tasks), "step": step, "total_steps": steps})
-
-    async def release(self, ctx: StageContext) -> None:
-        if ctx.has(self.into):
-            await ctx.read(self.into).cancel()
 
 
 def _recorded(ctx: StageContext, step: int) -> Sequence[TrajectoryGroup]:

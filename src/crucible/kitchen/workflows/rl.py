@@ -22,6 +22,7 @@ from crucible.kitchen.stages.measuring import EvaluateEnvironment
 from crucible.kitchen.stages.reporting import LogRLMetrics, RecordLearned, SummarizeRL
 from crucible.kitchen.stages.sampling import (
     AwaitRollouts,
+    BeginLiveWork,
     ClosePolicies,
     CloseReference,
     FirstPolicy,
@@ -52,7 +53,7 @@ def rl(settings: RLSettings) -> Workflow:
             *([_evaluate(settings, "eval_after", "after")] if evaluate else []),
             *([CloseReference("close_reference", reference=r.REFERENCE)] if settings.kl_coef else []),
             CloseGraders("close_graders", graders=r.GRADERS),
-            ClosePolicies("close_policies", policies=r.POLICIES),
+            ClosePolicies("close_policies", policies=r.POLICIES, live=r.LIVE),
             SaveFinalWeights("save_final", session=s.SESSION, step=s.STEP),
             SummarizeRL("summarize", totals=s.TOTALS),
             CloseSession("close_session", session=s.SESSION),
@@ -70,7 +71,7 @@ def rl_evaluation(settings: RLSettings, checkpoint: str = "") -> Workflow:
             *prepare(settings, checkpoint=checkpoint),
             _evaluate(settings, "evaluate", label),
             CloseGraders("close_graders", graders=r.GRADERS),
-            ClosePolicies("close_policies", policies=r.POLICIES),
+            ClosePolicies("close_policies", policies=r.POLICIES, live=r.LIVE),
             CloseSession("close_session", session=s.SESSION),
         ],
     )
@@ -137,7 +138,8 @@ def prepare(settings: RLSettings, *, checkpoint: str = "", examine: bool = False
             seed=settings.seed,
         ),
         *weights,
-        FirstPolicy("first_policy", session=s.SESSION, policies=r.POLICIES),
+        BeginLiveWork("begin_live_work", live=r.LIVE),
+        FirstPolicy("first_policy", session=s.SESSION, live=r.LIVE, policies=r.POLICIES),
     ]
 
 
@@ -147,7 +149,7 @@ def _steps(settings: RLSettings) -> Loop | Stream:
     over: dict[str, Any] = {"over": r.ITERATIONS, "bind": r.ITERATION}
     rest = [
         *_learn(settings),
-        SavePolicy("save_policy", session=s.SESSION, step=s.STEP, policies=r.POLICIES, keep=ahead + 1),
+        SavePolicy("save_policy", session=s.SESSION, step=s.STEP, live=r.LIVE, policies=r.POLICIES, keep=ahead + 1),
         *_now_and_then(settings),
     ]
     if not ahead:
@@ -188,6 +190,7 @@ def _start(settings: RLSettings) -> StartRollouts:
         limits=r.LIMITS,
         iteration=r.ITERATION,
         total_steps=r.TOTAL_STEPS,
+        live=r.LIVE,
         into=r.ROLLING,
         temperature=settings.temperature,
         on_failure=settings.on_failure,
@@ -344,6 +347,7 @@ def _evaluate(settings: RLSettings, name: str, label: str) -> EvaluateEnvironmen
         policies=r.POLICIES,
         limits=r.LIMITS,
         step=s.STEP,
+        live=r.LIVE,
         label=label,
         temperature=settings.eval_temperature,
         seed=settings.seed,

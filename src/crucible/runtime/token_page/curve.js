@@ -45,8 +45,9 @@ function drawCurve() {
   picture.addEventListener("mouseleave", () => tell(null));
   picture.addEventListener("click", (event) => choosePoint(nearest(event)));
   const nearest = (event) => {
-    const at = event.clientX - picture.getBoundingClientRect().left;
-    return told.reduce((best, point) => (Math.abs(x(point.step) - at) < Math.abs(x(best.step) - at) ? point : best));
+    const box = picture.getBoundingClientRect(), [across, down] = [event.clientX - box.left, event.clientY - box.top];
+    const distance = (point) => [Math.abs(x(point.step) - across), Math.abs(y(number(point.mean) ?? low) - down)];
+    return told.map((point) => [point, ...distance(point)]).sort((a, b) => a[1] - b[1] || a[2] - b[2])[0][0];
   };
   const tell = (point) => { byId("caption").textContent = point ? sentence(point) : legend(); };
   byId("picture").replaceWith(picture);

@@ -91,7 +91,8 @@ function heading(row) {
   if (row.length > kept) stats.append(" · ", element("b", "", count(row.length - kept)), " cut off");
   if (row.nll !== null) stats.append(" · mean NLL ", element("b", "", figure(row.nll)));
   if (row.length) head.append(stats);
-  return [head, ...row.problems.map((problem) => element("p", "problem", problem))];
+  const notes = row.given.notes.map((note) => element("p", "known", note));
+  return [head, ...row.problems.map((problem) => element("p", "problem", problem)), ...notes];
 }
 
 // Newlines and tabs keep their effect behind a mark; what has no shape, or would turn the text's direction, is spelt.

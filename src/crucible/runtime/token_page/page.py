@@ -80,6 +80,7 @@ def _row(row: ViewRow, pieces: dict[tuple[int, str, bool], int]) -> dict[str, An
         "kept": row.kept,
         "version": row.policy_version,
         "problems": list(row.problems),
+        "notes": list(row.notes),
         "tokens": [pieces.setdefault(key, len(pieces)) for key in keys],
         "weights": _runs(row.weights),
         "logprobs": _numbers(row.logprobs),

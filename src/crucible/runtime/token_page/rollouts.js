@@ -2,6 +2,7 @@
 
 const brief = (value, digits = 4) => // a reward, with as many decimals as it needs
   value === null || value === undefined ? "–"
+    : Math.abs(value) < 1e-12 ? "0" // the rounding of equal numbers
     : Number.isFinite(value) ? String(Number(value.toPrecision(digits))).replace("-", "−") : figure(value);
 const plural = (many, name) => `${count(many)} ${name}${many === 1 ? "" : "s"}`;
 

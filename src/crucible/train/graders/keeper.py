@@ -39,6 +39,7 @@ def main() -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1):
         os.dup2(nothing, number)
+    os.close(nothing)
     adopt_orphans()
     settings = json.loads(sys.argv[1])
     keeper = Keeper(
@@ -182,6 +183,7 @@ class Keeper:
             if reply.get("retire") or worker.done >= self._items_per_worker or children(worker.pid):
                 self._drop(worker)
                 return False
+            end_orphans(known=self._workers)
         return is_open
 
     def _reap(self) -> None:

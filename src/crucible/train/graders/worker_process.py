@@ -146,6 +146,7 @@ def _serve(theirs: socket.socket, keeper: int, limits: GraderLimits, folder: Pat
         os.closerange(number + 1, os.sysconf("SC_OPEN_MAX"))
         nothing = os.open(os.devnull, os.O_RDWR)
         os.dup2(nothing, 2)
+        os.close(nothing)
         serve(theirs, keeper, limits, folder=str(folder))
         code = 0
     finally:

@@ -169,7 +169,7 @@ def _group(
         prompt=_joined(reader.read(prompt)),
         first=data_of_messages(first, f"group {group.index}"),
         reward_mean=figure_of(np.mean(scored).item()) if scored else None,
-        reward_std=figure_of(np.std(scored).item()) if scored else None,
+        reward_std=figure_of(_spread(scored)) if scored else None,
         members=[
             _member(group, place, prompt=prompt, reader=reader, learned=learned, policies=policies)
             for place in range(len(group.trajectories))
@@ -248,6 +248,10 @@ def _left_out(group: TrajectoryGroup, learned: LearnedGroup | None) -> Sequence[
 
 def _counts(reasons: Sequence[str]) -> dict[str, int]:
     return dict(sorted(Counter(reasons).items()))
+
+
+def _spread(rewards: Sequence[float]) -> float:
+    return 0.0 if len(set(rewards)) == 1 else np.std(rewards).item()
 
 
 def _mean(logprobs: Sequence[float]) -> Figure:

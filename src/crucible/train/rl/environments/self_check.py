@@ -1,6 +1,7 @@
 """Does an environment's own reference answer win, and a wrong one lose? Asked before the first step costs anything."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
 from typing import Literal
@@ -79,8 +80,8 @@ async def _checked(builder: EnvGroupBuilder, around: Surroundings, tokenizer: To
             seen = "only a wrong answer is known"
             continue
         try:
-            [env, *_] = await builder.make_envs(around)
-            trajectory = await _played(env, turns, tokenizer)
+            async with _made(builder, around) as env:
+                trajectory = await _played(env, turns, tokenizer)
         except UserError:
             raise
         except Exception as error:  # noqa: BLE001  (whatever an environment raises is what is looked for)
@@ -93,11 +94,21 @@ async def _checked(builder: EnvGroupBuilder, around: Surroundings, tokenizer: To
     return CheckedProblem(problem=builder.problem, state="passed", what=seen)
 
 
+@asynccontextmanager
+async def _made(builder: EnvGroupBuilder, around: Surroundings) -> AsyncGenerator[Env]:
+    """The first member's environment; all of them are closed after it."""
+    envs = await builder.make_envs(around)
+    async with AsyncExitStack() as opened:
+        for env in envs:
+            opened.push_async_callback(env.close)
+        yield envs[0]
+
+
 async def _begun(builder: EnvGroupBuilder, around: Surroundings) -> CheckedProblem:
     """That the first member sees something, where no answer is known. (Later ones may wait for its move.)"""
     try:
-        [env, *_] = await builder.make_envs(around)
-        await env.initial_observation()
+        async with _made(builder, around) as env:
+            await env.initial_observation()
     except UserError:
         raise
     except Exception as error:  # noqa: BLE001  (whatever an environment raises is what is looked for)
