@@ -28,7 +28,8 @@ from crucible.adapters.assets import resolve_model
 ROOM = "benchmarks.grpo_vs_trl"
 TORCH = "torch==2.13.0"
 TRL_SETTINGS: Mapping[str, str] = {"trl": "trl", "trl_best": "bf16_weights_no_autocast"}
-CONTESTANTS = ("ours", *TRL_SETTINGS)
+OURS = {"ours": "ours", "ours_recipe": "recipe"}
+CONTESTANTS = (*OURS, *TRL_SETTINGS)
 TUNED = (
     "trl",
     "no_checkpointing",
@@ -55,7 +56,7 @@ def contestant(
     return Contestant(
         key=name,
         python=pythons["ours" if setting is None else "trl"],
-        module=f"{ROOM}.{'ours' if setting is None else 'trl_grpo'}",
+        module=f"{ROOM}.{OURS.get(name, 'trl_grpo')}",
         arguments=job if setting is None else [*job, "--setting", setting, "--name", name],
         environment=environment,
     )

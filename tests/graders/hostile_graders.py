@@ -106,8 +106,10 @@ def leave_processes(item: Item) -> float:
 
 def compute(item: Item) -> float:
     """For ever, and say how long in CPU time."""
-    while True:
-        Path(item["file"]).write_text(f"{time.process_time()}\n")
+    with Path(item["file"]).open("a") as file:
+        while True:
+            file.write(f"{time.process_time()}\n")
+            file.flush()
 
 
 def kill_keeper(item: Item) -> float:

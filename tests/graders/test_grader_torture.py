@@ -64,7 +64,8 @@ async def test_the_limit_on_cpu_time_holds_to_a_fraction_of_a_second(tmp_path: P
     with GraderPool(workers=1, limits=GraderLimits(cpu_seconds=0.25)) as pool:
         verdict = await pool.grade("compute", {"file": str(tmp_path / "used")}, place="")
     assert verdict == Verdict.timed_out("used more than 0.25 s of CPU time")
-    assert 0.0 < float((tmp_path / "used").read_text()) < 1.0  # CPU seconds, the import among them
+    *_, last, _ = (tmp_path / "used").read_text().split("\n")  # what follows the last line's end may be cut off
+    assert 0.0 < float(last) < 1.0  # CPU seconds, the import among them
 
 
 @pytest.mark.parametrize("children", [0, 2])

@@ -1,6 +1,8 @@
 """Which processes and files are there? Looked up in the system, as one would by hand."""
 
 import os
+import re
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -46,8 +48,12 @@ def comes_true(is_true: Callable[[], bool], *, within: float = 30.0) -> bool:
     return True
 
 
+def folders_named_by_children() -> set[str]:
+    """The names of the graders' folders in the command lines of this process's children: one for each pool."""
+    lines = [" ".join(child.cmdline()) for child in psutil.Process().children()]
+    return {found for line in lines for found in re.findall(r"crucible-graders-\w+", line)}
+
+
 def folders_of_graders() -> set[Path]:
     """Temporary ones."""
-    import tempfile
-
     return set(Path(tempfile.gettempdir()).glob("crucible-graders-*"))

@@ -10,7 +10,7 @@ import pytest
 import crucible
 from crucible.adapters.tokenizer import HfTokenizerStore
 from crucible.adapters.torch import TorchBackend
-from crucible.errors import ConfigError
+from crucible.errors import ConfigError, DataError
 from crucible.framework import Run, RunStopped, Stop, execute
 from crucible.kitchen.config import Layer
 from crucible.telemetry import Event, default_bus
@@ -46,7 +46,11 @@ def failing(request: EnvironmentRequest) -> RLDataset:
         )
 
     return ProblemDataset(
-        "abcdefgh", group, groups_per_batch=request.groups_per_batch, seed=request.seed, shuffle=False
+        "abcdefgh" if request.rows is None else "b",
+        group,
+        groups_per_batch=request.groups_per_batch,
+        seed=request.seed,
+        shuffle=False,
     )
 
 
@@ -70,6 +74,15 @@ def test_it_may_be_data_with_a_reason_that_trains_nothing(ahead: int, letters: P
     groups = read_rollouts(rollouts_file(tmp_path / "run", 1)).groups
     reasons = [one.failure.what for one in groups[1].trajectories if one.failure is not None]
     assert len(reasons) == 4 and all("game server is gone" in reason for reason in reasons)
+
+
+@pytest.mark.parametrize("mode", [{}, {"stream_minibatches": 2}])
+def test_a_step_in_which_nobody_earns_a_reward_ends_the_run_with_the_reason(
+    mode: dict[str, int], letters: Path, tmp_path: Path
+) -> None:
+    config = {"env": "failing", "on_failure": "minimum", "waive": "all", "rows": 1}
+    with pytest.raises(DataError, match=r"none of the 16 rollouts .*16 of them: .*the game server is gone"):
+        run_rl(letters, tmp_path / "run", **config, **mode)
 
 
 def test_a_failure_far_ahead_ends_an_asynchronous_run(letters: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The window of policies: what stays open, what a checkpoint keeps of it, and what comes back."""
 
 import asyncio
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -109,3 +110,14 @@ def test_of_a_service_a_path_is_kept_as_it_is_and_known_to_be_needed(backend: Fa
     assert not codec.refers_to(path)
     saved = asyncio.run(saved_of(Policies(entries=(hosted,)), place, codec))
     assert saved[0]["weights"]["path"] == path and codec.refers_to(path)
+
+
+def test_a_copied_run_deletes_its_own_policies_and_not_those_of_the_run_it_was_copied_from(
+    backend: FakeBackend, place: Place, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    window = three(backend, keep=1)
+    saved = asyncio.run(saved_of(window, place))
+    copied = shutil.copytree(tmp_path, tmp_path_factory.mktemp("other") / "run")
+    back = asyncio.run(loaded_of(saved, replace(place, run_dir=copied)))
+    asyncio.run(closed(backend.training_client, backend.sampling_client, back.entries, live=LiveWork()))
+    assert Path(window.newest.live).exists() and Path(back.newest.live).is_relative_to(copied)

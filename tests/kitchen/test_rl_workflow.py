@@ -103,6 +103,12 @@ def test_every_loss_trains(loss: str, letters: Path, tmp_path: Path) -> None:
     assert any(row.get("grad_norm", 0) > 0 for row in steps_of(tmp_path / "run"))
 
 
+def test_an_evaluation_asks_no_problem_twice(letters: Path, tmp_path: Path) -> None:
+    run_rl(letters, tmp_path / "run", eval_groups=50, max_steps=1)
+    groups = read_rollouts(rollouts_file(tmp_path / "run", 0, "eval")).groups
+    assert len(groups) == len({group.problem for group in groups}) == 8
+
+
 def test_a_checkpoint_can_be_measured_by_itself(letters: Path, tmp_path: Path) -> None:
     run = run_rl(letters, tmp_path / "run", eval_groups=8, max_steps=3)
     config = json.loads((tmp_path / "run" / "config.json").read_text())

@@ -48,6 +48,7 @@ async def test_a_function_to_complete_is_shown_as_it_begins() -> None:
         ("```\n    return math.pi * r * r\n```", 1.0),
         ("```python\ndef area(r):\n    return math.pi * r ** 2\n```\nFor example:\n```python\narea(3)\n```", 1.0),
         ("```python\ndef area(r):\n    return 3 * r\n```", 0.0),
+        ("```\ndef area(r): return 0\n```\nNo:\n```\ndef area(r): return math.pi * r * r\n```", 1.0),
         ("```python\ndef area(r)\n```", 0.0),
         ("```python\nraise SystemExit(0)\n```", 0.0),
         ("def area(r):\n    return math.pi * r ** 2", -0.1),

@@ -52,7 +52,7 @@ async def test_the_last_marked_answer_counts_by_its_value(graders: GraderPool, s
 async def test_with_hashes_the_answer_is_what_stands_after_them(graders: GraderPool) -> None:
     env = await first_env("gsm8k", graders, data=DATA, answer_style="hash", grader="number")
     await env.initial_observation()
-    assert (await answered(env, f"3 + 1000\n#### $1003.00 {END}")).reward == 1.0
+    assert (await answered(env, f"#### 3\n3 + 1000\n#### $1003.00 {END}")).reward == 1.0
 
 
 async def test_a_graders_failure_is_no_reward_and_an_unmarked_answer_asks_no_grader() -> None:
@@ -75,7 +75,7 @@ async def started(graders: Recorded) -> Env:
     ("solution", "answer"),
     [
         ("2 * 3 = <<2*3=6>>6\n#### 6", "6"),
-        ("#### 1,234 ", "1234"),
+        ("#### 1\n#### 1,234 \n####", "1234"),
         ("so \\boxed{\\frac{1}{2}} it is", "\\frac{1}{2}"),
         (" 7 ", "7"),
     ],

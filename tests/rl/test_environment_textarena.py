@@ -1,6 +1,7 @@
 """Do TextArena's games keep their chance to themselves, pay as they say, and fill whole groups?"""
 
 import random
+import re
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from crucible.train.messages import text_of
 from crucible.train.rl.environments.registry import load_environment
 from crucible.train.rl.environments.textarena_games import Start, TextArenaGame, games
 
-NUMBER, TICTACTOE = "GuessTheNumber-v0", "TicTacToe-v0"
+NUMBER, TICTACTOE, DICE = "GuessTheNumber-v0", "TicTacToe-v0", "PigDice-v0"
 
 
 def start(game: str, *, players: int, seed: int = 11) -> Start:
@@ -25,12 +26,12 @@ def heard(game: TextArenaGame) -> str:
     return text_of(message)
 
 
-def history(game: TextArenaGame, guesses: int) -> list[str]:
-    """What a player of GuessTheNumber hears who guesses 1, 2, 3..."""
-    said = [heard(game)]
-    for guess in range(1, guesses + 1):
-        game.move(0, f"[{guess}]")
-        said.append(heard(game) if game.mover is not None else "over")
+def rolls(game: TextArenaGame, count: int) -> list[str]:
+    """What the players of PigDice hear who do nothing but roll."""
+    said: list[str] = []
+    for _ in range(count):
+        said.append(heard(game))
+        game.move(game.mover or 0, "[roll]")
     return said
 
 
@@ -43,16 +44,23 @@ def test_the_rules_come_first_and_then_only_what_is_new() -> None:
 
 
 def test_the_same_start_and_moves_are_the_same_game_though_others_go_on_beside_it() -> None:
-    alone = history(TextArenaGame(start(NUMBER, players=1)), 4)
-    one, other = TextArenaGame(start(NUMBER, players=1)), TextArenaGame(start(TICTACTOE, players=2))
-    random.seed(99)
-    heard(other), other.move(0, "[4]")
-    assert history(one, 4) == alone
+    alone = rolls(TextArenaGame(start(DICE, players=2)), 8)
+    one, other = TextArenaGame(start(DICE, players=2)), TextArenaGame(start(DICE, players=2, seed=12))
+    beside: list[str] = []
+    for _ in range(8):
+        random.seed(99)
+        rolls(other, 1)
+        beside += rolls(one, 1)
+    assert beside == alone
+    fallen = re.findall(r"'(\d)'", alone[-1].split("roll history")[1])
+    assert len(set(fallen)) > 1, "the dice go on falling"
 
 
 def test_a_game_leaves_the_global_random_numbers_as_they_are() -> None:
+    random.seed(99)
+    np.random.seed(99)
     before, numpy_before = random.getstate(), np.random.get_state()[1].tolist()
-    history(TextArenaGame(start(NUMBER, players=1)), 3)
+    rolls(TextArenaGame(start(DICE, players=2)), 3)
     assert (random.getstate(), np.random.get_state()[1].tolist()) == (before, numpy_before)
 
 

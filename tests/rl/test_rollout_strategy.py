@@ -1,6 +1,7 @@
 """Is a failed rollout data with a reason, is only what failed tried again, and is what concerns the run raised?"""
 
 import asyncio
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -228,17 +229,36 @@ async def test_a_group_reward_is_added_and_its_verdict_may_take_all_reward_away(
     assert group.rewards == [plain.rewards[0] + 2.0, plain.rewards[1], None]
 
 
+@pytest.mark.parametrize("reward", [float("nan"), float("inf"), -1e308])
 @pytest.mark.parametrize("strategy", [FailFast(), MinimumGroup()])
-async def test_a_reward_that_is_no_number_is_a_failure_of_the_environment(strategy) -> None:
+async def test_a_reward_that_is_no_number_is_a_failure_of_the_environment(strategy, reward: float) -> None:
     class Broken(Echo):
         async def reply(self, message):
             reply = await super().reply(message)
-            return type(reply)(reward=float("nan"))
+            return type(reply)(reward=reward)
 
     builder = ProblemGroupBuilder(make_env=lambda seat: Broken(renderer=CHAT, seat=seat), group_size=1)
     if strategy.raises:
-        with pytest.raises(RolloutError, match="reward = nan"):
+        with pytest.raises(RolloutError, match=re.escape(f"reward = {reward}")):
             await rolled(builder, Scripted(says=digits), strategy=strategy)
     else:
         group = await rolled(builder, Scripted(says=digits), strategy=strategy)
         assert (group.rewards, group.trajectories[0].failure.kind) == ([None], "ValueError")
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize("error", [SystemExit(0), asyncio.CancelledError(), Unspeakable()])
+async def test_an_environment_that_exits_or_cancels_or_raises_the_unspeakable_has_failed(error) -> None:
+    class Leaving(Echo):
+        async def reply(self, message):
+            del message
+            raise error
+
+    builder = ProblemGroupBuilder(make_env=lambda seat: Leaving(renderer=CHAT, seat=seat), group_size=2)
+    group = await asyncio.create_task(rolled(builder, Scripted(says=digits), strategy=MinimumGroup()))
+    failures = [f"{member.failure.kind} {member.failure.what}" for member in group.trajectories]
+    assert [type(error).__name__ in failure for failure in failures] == [True, True]

@@ -36,19 +36,20 @@ def _evaluation(config: RLConfig, checkpoint: str) -> Workflow:
 
 
 def _validate(config: RLConfig) -> Iterable[Problem]:
-    yield from environment_problems(config.env, config.environment_options)
+    wrong = list(environment_problems(config.env, config.environment_options))
+    yield from wrong
     yield from _loss_problems(config)
     yield from _mode_problems(config)
     yield from _retention_problems(config)
-    for key in ("max_steps", "max_turns", "rows"):
+    for key in ("max_steps", "max_turns", "max_tokens", "rows"):
         value = getattr(config, key)
         if value is not None and value < 1:
             yield Problem(what="must be at least 1, or None", where=key, given=str(value))
     if config.max_steps is not None and config.warmup_steps > config.max_steps:
         what = "is more than max_steps, so the full rate would never be reached"
         yield Problem(what=what, where="warmup_steps", given=str(config.warmup_steps))
-    if config.overlong_buffer > config.max_tokens:
-        what = f"is more than max_tokens ({config.max_tokens}): every answer would lose reward"
+    if not wrong and config.overlong_buffer > config.turn_tokens:
+        what = f"is more than max_tokens ({config.turn_tokens}): every answer would lose reward"
         yield Problem(what=what, where="overlong_buffer", given=str(config.overlong_buffer))
 
 
@@ -63,7 +64,7 @@ def _loss_problems(config: RLConfig) -> Iterable[Problem]:
             fix = problem.fix.replace("Leave beta out", "Leave dro_beta out")
             yield Problem(what=problem.what, where=where, given=problem.given, fix=fix)
     try:
-        check_length_norm(loss=config.loss, length_norm=config.length_norm, max_tokens=config.max_tokens)
+        check_length_norm(loss=config.loss, length_norm=config.length_norm, max_tokens=config.max_tokens or 1)
     except ConfigError as error:
         yield from error.problems
 

@@ -11,6 +11,7 @@ from chz.validators import ge, gt
 from crucible.cookbook.durations import seconds_of
 from crucible.cookbook.supervised_config import ScheduleName, duration, filled, finite
 from crucible.kitchen.config import REFERENCE
+from crucible.train.rl.environments.registry import find_environment
 
 LossName = Literal["importance_sampling", "ppo", "cispo", "gspo", "dro"]
 AdvantageName = Literal["group_mean", "group_mean_std", "leave_one_out"]
@@ -63,7 +64,10 @@ class RLConfig:
     rows: int | None = chz.field(default=None, doc="take only this many problems (None: all there are)")
     group_size: int = chz.field(default=8, validator=ge(2), doc="attempts at each problem")
     groups_per_batch: int = chz.field(default=8, validator=ge(1), doc="problems per step")
-    max_tokens: int = chz.field(default=256, validator=ge(1), doc="most tokens that are sampled in one turn")
+    max_tokens: int | None = chz.field(
+        default=None,
+        doc="most tokens that are sampled in one turn (None: as many as the environment's turns usually need)",
+    )
     max_turns: int | None = chz.field(default=None, doc="most turns of an episode (None: as the environment says)")
     temperature: float = chz.field(default=1.0, validator=[gt(0), finite], doc="at which tokens are sampled")
     on_failure: Literal["fail", "retry", "minimum"] = chz.field(
@@ -168,6 +172,18 @@ class RLConfig:
         return options_of(self.env_options)
 
     @property
+    def turn_tokens(self) -> int:
+        """`max_tokens`, or what the environment says.
+
+        Raises:
+            ConfigError, MissingExtraError: if there is no such environment here.
+        """
+        if self.max_tokens is not None:
+            return self.max_tokens
+        environment, variant = find_environment(self.env)
+        return environment.tokens(variant, self.environment_options)
+
+    @property
     def ttl_seconds(self) -> float:
         """`checkpoint_ttl` in seconds; 0 where there is none."""
         return seconds_of(self.checkpoint_ttl)
@@ -177,7 +193,6 @@ class RLConfig:
 class RLBasicConfig(RLConfig):
     """Reinforcement learning on a task that a small model learns in minutes."""
 
-    max_tokens: int = chz.field(default=3, validator=ge(1), doc="most tokens that are sampled in one turn")
     max_steps: int | None = chz.field(
         default=12, doc="steps, going through the problems as often as it takes (None: epochs)"
     )
@@ -198,7 +213,6 @@ class CodeConfig(RLConfig):
     """Reinforcement learning on programs."""
 
     env: str = chz.field(default="code", validator=filled, doc="where the problems come from")
-    max_tokens: int = chz.field(default=384, validator=ge(1), doc="most tokens that are sampled in one turn")
 
 
 @chz.chz(typecheck=True)
@@ -206,4 +220,13 @@ class GuessNumberConfig(RLConfig):
     """Reinforcement learning over several turns."""
 
     env: str = chz.field(default="guess_number", validator=filled, doc="where the problems come from")
-    max_tokens: int = chz.field(default=32, validator=ge(1), doc="most tokens that are sampled in one turn")
+    env_options: str = chz.field(
+        default='{"low": 1, "high": 10, "turns": 4}', validator=options, doc="options of the environment, as JSON"
+    )
+    max_tokens: int | None = chz.field(
+        default=8,
+        doc="most tokens that are sampled in one turn (None: as many as the environment's turns usually need)",
+    )
+    max_steps: int | None = chz.field(
+        default=20, doc="steps, going through the problems as often as it takes (None: epochs)"
+    )

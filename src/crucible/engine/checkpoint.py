@@ -94,7 +94,7 @@ def save(
                 "sha256": {name: _sha256(scratch / name) for name in files},
             }
             (scratch / MANIFEST).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
-            digest = _sha256(scratch / MANIFEST)
+            digest = _digest(described)
     except FileExistsError as error:
         raise taken from error
     return digest
@@ -121,12 +121,12 @@ def read(folder: Path, *, optimizer: bool, digest: str = "") -> SavedAdapter:
             state asked for.
     """
     try:
-        found = _sha256(folder / MANIFEST)
+        described = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        found = _digest(described)
         if digest and found != digest:
             raise CheckpointError.of(
                 "the checkpoint is not the one that was saved: its digest is another", where=str(folder)
             )
-        described = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         version, hashes = described["format_version"], described["sha256"]
         if version != FORMAT_VERSION:
             raise CheckpointError.of("the checkpoint has an unknown format", where=str(folder), given=version)
@@ -157,6 +157,13 @@ def require_model(saved: SavedAdapter, fingerprint: str, *, given: str) -> None:
         raise ForeignCheckpointError.of(
             f"the checkpoint belongs to another base model ({saved.base_model}), or to other weights of it", given=given
         )
+
+
+def _digest(described: Mapping[str, Any]) -> str:
+    """Of all that the checkpoint is, its files' hashes included; not of what its user says of it (the run's name), so
+    that the same weights of two runs are known as the same."""
+    content = {name: value for name, value in described.items() if name != "user_metadata"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:

@@ -83,7 +83,12 @@ class PoliciesCodec(Codec):
     def save(self, slot: Slot[Any], value: Policies, place: Place) -> Awaitable[Any]:
         del slot
         self._referred.update(policy.live for policy in value.entries if is_hosted(policy.live))
-        return Ready([{**asdict(policy), "weights": _kept(policy, place)} for policy in value.entries])
+        return Ready(
+            [
+                {**asdict(policy), "weights": _kept(policy, place), "live": place.recorded(policy.live)}
+                for policy in value.entries
+            ]
+        )
 
     async def load(self, slot: Slot[Any], saved: Any, place: Place) -> Policies:
         try:
@@ -122,7 +127,10 @@ async def _opened(client: SamplingClient, policy: Policy, place: Place) -> Polic
         await client.close_session(session)
         what = "this policy's content is not what was saved"
         raise CheckpointError.of(what, where=weights.path, given=session.digest[:12])
-    return replace(policy, weights=weights, session=session)
+    live = policy.live
+    if place.run_dir is not None and not is_hosted(live):
+        live = str(place.run_dir.absolute() / live)  # of this folder, whether it is there or not: the run may be a copy
+    return replace(policy, weights=weights, session=session, live=live)
 
 
 def _kept(policy: Policy, place: Place) -> Mapping[str, Any]:

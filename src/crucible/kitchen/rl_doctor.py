@@ -11,7 +11,7 @@ from crucible.framework import Workflow, stages_in
 from crucible.kitchen.backend_checks import BACKEND_CHECKS, Bench, check_backend, tolerance_of
 from crucible.kitchen.materials import only_stage
 from crucible.kitchen.policies import Policy
-from crucible.kitchen.rolling import GroupSampler, RolloutsInFlight
+from crucible.kitchen.rolling import GroupSampler, LiveWork, RolloutsInFlight
 from crucible.kitchen.stages.environment import BuildEnvironment
 from crucible.kitchen.stages.examining import waived
 from crucible.kitchen.stages.examining_rl import ExamineEnvironment
@@ -128,6 +128,7 @@ async def _after_rolling_out(
             strategy=MinimumGroup(members=1),
             step=0,
             seed=kitchen.roll.seed,
+            live=LiveWork(),
         )
         builders = problems.get_batch(0)[:GROUPS]
         tasks = [sampler.start(builder, index=index) for index, builder in enumerate(builders)]

@@ -1,9 +1,11 @@
 """How are the groups of a step rolled out while other work goes on? As tasks, each a function of its index."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from crucible.errors import DataError
 from crucible.kitchen.policies import Policy
 from crucible.ports import SamplingClient
 from crucible.ports.sampling_client import SamplingSession
@@ -122,3 +124,19 @@ class StepRollouts:
     groups: tuple[TrajectoryGroup, ...]
     at: float
     recorded: bool = False
+
+
+def require_a_reward(groups: Sequence[TrajectoryGroup], *, step: int) -> None:
+    """Raise DataError if no member of a whole step has a reward: nothing could be learned, and nothing will."""
+    if not groups or any(reward is not None for group in groups for reward in group.rewards):
+        return
+    trajectories = [one for group in groups for one in group.trajectories]
+    failed = [f"{one.failure.kind}: {one.failure.what}" for one in trajectories if one.failure is not None]
+    graded = [f"{verdict.state}: {verdict.detail}" for one in trajectories for verdict in one.verdicts]
+    ((reason, count),) = Counter(failed or graded or ["no reason is known"]).most_common(1)
+    raise DataError.of(
+        f"none of the {len(trajectories)} rollouts of this step has a reward",
+        where=f"step {step}",
+        given=f"{count} of them: {reason}",
+        fix="Mend the environment or its grader, then continue the run",
+    )

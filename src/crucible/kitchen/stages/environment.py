@@ -97,7 +97,7 @@ class BuildEnvironment(Stage):
         return RolloutLimits(max_turns=turns, context_length=context, max_tokens=self.max_tokens)
 
     def over(self, split: Split, tokenizer: Tokenizer, store: DatasetStore | None) -> RLDataset:
-        """The problems of a split, as this stage is set; to measure on, one attempt at each of `eval_groups`.
+        """The problems of a split, as this stage is set; those to measure on one by one, with one attempt at each.
 
         Raises:
             ConfigError, MissingExtraError, DataError: as `load_environment`.
@@ -110,7 +110,7 @@ class BuildEnvironment(Stage):
             renderer=get_renderer(self.renderer, tokenizer) if talks else None,
             datasets=store,
             group_size=self.group_size if training else 1,
-            groups_per_batch=self.groups_per_batch if training else self.eval_groups,
+            groups_per_batch=self.groups_per_batch if training else 1,
             seed=derive_seed(self.seed, "environment", int(not training)),
             rows=self.rows,
             options=self.options,

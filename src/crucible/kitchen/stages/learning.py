@@ -9,7 +9,7 @@ from typing import ClassVar
 from crucible.errors import ConfigError, Problem
 from crucible.framework import Reads, Stage, StageContext, Updates, Writes
 from crucible.kitchen.rl_slots import LearningBatch, PolicyUpdate
-from crucible.kitchen.rolling import RolloutsInFlight, StepRollouts
+from crucible.kitchen.rolling import RolloutsInFlight, StepRollouts, require_a_reward
 from crucible.kitchen.slots import StepStart
 from crucible.kitchen.stages.accumulating import Accumulated
 from crucible.ports import SamplingClient, TrainingClient
@@ -228,6 +228,7 @@ class LearnFromMinibatches(_Learning):
     ports: ClassVar = (TrainingClient,)
     session: Updates[TrainingSession]
     rolling: Reads[RolloutsInFlight]
+    iteration: Reads[int]
     rollouts: Writes[StepRollouts]
     batch: Writes[LearningBatch]
     into: Writes[Future[ForwardBackwardOutput]]
@@ -256,6 +257,7 @@ class LearnFromMinibatches(_Learning):
                 futures.append(
                     submitted(client, session, parts[-1].substeps[0], loss=self.loss, config=self.loss_config)
                 )
+        require_a_reward(groups, step=ctx.read(self.iteration) + 1)
         there = StepRollouts(groups=tuple(groups), at=time.perf_counter(), recorded=rolling.sampler is None)
         ctx.write(self.rollouts, there)
         ctx.write(self.batch, _joined(parts))

@@ -14,10 +14,13 @@ from crucible.train.rl.record import write_rollouts
 from crucible.train.rl.rl_metrics import rollout_metrics
 from crucible.train.rl.rollout import RolloutLimits
 from crucible.train.rl.strategy import MinimumGroup
-from crucible.train.rl.types import RLDataset
+from crucible.train.rl.types import RLDataset, TrajectoryGroup
 
 TOLD = ("reward/", "env/", "members", "verdicts", "truncated", "turns_per_episode", "ac_tokens_per_turn", "entropy")
 """What begins so is said of an evaluation, under `eval/`: the rest is about groups, and these have one member."""
+
+AT_ONCE = 128
+"""So many problems are asked side by side."""
 
 
 class EvaluateEnvironment(Stage):
@@ -26,7 +29,7 @@ class EvaluateEnvironment(Stage):
     Records `eval/reward/mean` and the like as metrics of the step, and the results `eval_reward_mean_<label>` and
     `eval_reward_stderr_<label>`; the rollouts go to the run's record. A rollout that fails is counted, and not scored.
 
-    groups: how many of the problems. temperature: 0 is greedy. seed: the run's.
+    groups: how many of the problems, at most; no problem is asked twice. temperature: 0 is greedy. seed: the run's.
     """
 
     ports: ClassVar = (SamplingClient,)
@@ -37,17 +40,21 @@ class EvaluateEnvironment(Stage):
     step: Reads[int]
     live: Reads[LiveWork]
     label: str
+    groups: int
     temperature: float = 0.0
     seed: int = 0
 
     def check(self) -> Iterable[Problem]:
+        if self.groups < 1:
+            yield Problem(what="must be at least 1", where="groups", given=str(self.groups))
         if self.temperature < 0:
             yield Problem(what="must be 0 or more", where="temperature", given=str(self.temperature))
 
     async def execute(self, ctx: StageContext) -> None:
-        step, builders = ctx.read(self.step), ctx.read(self.problems).get_batch(0)
+        step, problems = ctx.read(self.step), ctx.read(self.problems)
+        count = min(self.groups, len(problems))
         about = {"label": self.label}
-        ctx.emit("eval.start", {"step": step, "groups": len(builders)}, about)
+        ctx.emit("eval.start", {"step": step, "groups": count}, about)
         sampler = GroupSampler(
             client=ctx.port(SamplingClient),
             policy=ctx.read(self.policies).newest,
@@ -60,8 +67,11 @@ class EvaluateEnvironment(Stage):
             live=ctx.read(self.live),
             purpose="eval",
         )
-        tasks = [sampler.start(builder, index=number) for number, builder in enumerate(builders)]
-        groups = await RolloutsInFlight(sampler=sampler, waiting=tasks).groups()
+        groups: list[TrajectoryGroup] = []
+        for first in range(0, count, AT_ONCE):
+            places = range(first, min(first + AT_ONCE, count))
+            tasks = [sampler.start(problems.get_batch(place)[0], index=place) for place in places]
+            groups += await RolloutsInFlight(sampler=sampler, waiting=tasks).groups()
         if ctx.run.run_dir is not None:
             await asyncio.to_thread(write_rollouts, ctx.run.run_dir, step, groups, purpose="eval")
         values = {f"eval/{name}": value for name, value in rollout_metrics(groups).items() if name.startswith(TOLD)}

@@ -8,7 +8,7 @@ from typing import ClassVar
 from crucible.errors import DataError, Problem
 from crucible.framework import Reads, Stage, StageContext, Updates, Writes
 from crucible.kitchen.policies import CODEC, Policies, Policy
-from crucible.kitchen.rolling import GroupSampler, LiveWork, RolloutsInFlight, StepRollouts
+from crucible.kitchen.rolling import GroupSampler, LiveWork, RolloutsInFlight, StepRollouts, require_a_reward
 from crucible.ports import SamplingClient, TrainingClient
 from crucible.ports.sampling_client import SamplingSession
 from crucible.ports.training_client import SavedWeights, TrainingSession
@@ -257,6 +257,7 @@ class AwaitRollouts(Stage):
         groups = await rolling.groups()
         if rolling.sampler is not None:
             groups += await self._others(ctx, rolling.sampler, groups)
+        require_a_reward(groups, step=ctx.read(self.iteration) + 1)
         there = StepRollouts(groups=tuple(groups), at=time.perf_counter(), recorded=rolling.sampler is None)
         ctx.write(self.into, there)
 

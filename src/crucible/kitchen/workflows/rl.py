@@ -113,7 +113,7 @@ def prepare(settings: RLSettings, *, checkpoint: str = "", examine: bool = False
             groups_per_batch=settings.groups_per_batch,
             eval_groups=settings.eval_groups,
             rows=settings.rows,
-            max_tokens=settings.max_tokens,
+            max_tokens=settings.turn_tokens,
             max_turns=settings.max_turns,
             epochs=settings.epochs,
             max_steps=settings.max_steps,
@@ -266,7 +266,7 @@ def _taught(settings: RLSettings) -> dict[str, Any]:
     return {
         "advantage": settings.advantage,
         "length_norm": settings.length_norm,
-        "max_tokens": settings.max_tokens,
+        "max_tokens": settings.turn_tokens,
         "overlong_buffer": settings.overlong_buffer,
         "remove_constant_reward_groups": settings.remove_constant_reward_groups,
         "mask_truncated": settings.mask_truncated,
@@ -306,6 +306,7 @@ def _as_they_come(settings: RLSettings, loss: Mapping[str, Any]) -> list[Node]:
             "forward_backward",
             session=s.SESSION,
             rolling=r.ROLLING,
+            iteration=r.ITERATION,
             rollouts=r.STREAMED_ROLLOUTS,
             batch=r.STREAMED_LEARNING,
             into=r.FB_FUTURE,
@@ -349,6 +350,7 @@ def _evaluate(settings: RLSettings, name: str, label: str) -> EvaluateEnvironmen
         step=s.STEP,
         live=r.LIVE,
         label=label,
+        groups=settings.eval_groups,
         temperature=settings.eval_temperature,
         seed=settings.seed,
     )

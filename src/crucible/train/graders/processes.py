@@ -58,9 +58,20 @@ def descendants(pid: int, *, most: int | None = None) -> list[int]:
 
 
 def end_tree(pid: int) -> None:
-    """Kill a process, its group and all its descendants with theirs. It does not wait for their end."""
-    for each in (pid, *descendants(pid)):
-        _kill_with_group(each)
+    """Kill a process, its group and all its descendants with theirs. It does not wait for their end.
+
+    They are stopped first, until no more come up: what is stopped starts nothing while the others are looked for.
+    """
+    found = {pid: None}
+    _send(pid, signal.SIGSTOP)
+    while fresh := [each for each in descendants(pid) if each not in found]:
+        for each in fresh:
+            _send(each, signal.SIGSTOP)
+        found.update(dict.fromkeys(fresh))
+    for each in found:
+        with suppress(ProcessLookupError, PermissionError):  # it is gone, or leads no group
+            os.killpg(each, signal.SIGKILL)
+        _send(each, signal.SIGKILL)
 
 
 def end_orphans(*, known: Iterable[int]) -> None:
@@ -76,11 +87,9 @@ def end_orphans(*, known: Iterable[int]) -> None:
         time.sleep(_BREATH)
 
 
-def _kill_with_group(pid: int) -> None:
-    with suppress(ProcessLookupError, PermissionError):  # it is gone, or leads no group
-        os.killpg(pid, signal.SIGKILL)
-    with suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, signal.SIGKILL)
+def _send(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError, PermissionError):  # it is gone, or another user's
+        os.kill(pid, number)
 
 
 @functools.cache

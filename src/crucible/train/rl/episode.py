@@ -1,7 +1,7 @@
 """How does one member play its episode? Turn by turn: observe, sample, step, until the end or a limit."""
 
+import asyncio
 import contextlib
-import math
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from textwrap import shorten
@@ -27,6 +27,9 @@ from crucible.train.rl.types import (
 from crucible.train.seeding import derive_seed
 
 T = TypeVar("T")
+
+LARGEST = 1e30
+"""Of a reward or a metric: beyond this, sums and squares of them would leave what numbers can hold."""
 
 NEVER_DATA = (StaleWeightsError, ConfigError, MissingExtraError, UnsupportedError)
 """Errors that concern the whole run, whoever raises them: the run ends with them."""
@@ -74,14 +77,21 @@ class EpisodeFailed(Exception):
     first: Sequence[Message] = ()
 
     def __init__(self, error: Exception, *, transitions: tuple[Transition, ...] = ()) -> None:
-        super().__init__(f"{type(error).__name__}: {error}")
+        super().__init__(f"{type(error).__name__}: {_words(error)}")
         self.error, self.transitions = error, transitions
 
     def trajectory(self, *, attempts: int) -> Trajectory:
         """What is left of the episode: data, with the reason."""
-        what = shorten(str(self.error), width=500, placeholder=" ...")  # one line
+        what = shorten(_words(self.error), width=500, placeholder=" ...")  # one line
         failure = Failure(kind=type(self.error).__name__, what=what, attempts=attempts)
         return Trajectory(transitions=self.transitions, ended="failed", first=self.first, failure=failure)
+
+
+def _words(error: Exception) -> str:
+    try:
+        return str(error)
+    except Exception as another:  # noqa: BLE001  (an environment's error may be of its own making, and broken too)
+        return f"and its message cannot be had: {type(another).__name__}"
 
 
 @dataclass(kw_only=True, eq=False)
@@ -198,6 +208,12 @@ async def of_environment(call: Awaitable[T], transitions: tuple[Transition, ...]
         return await call
     except NEVER_DATA:
         raise
+    except (SystemExit, asyncio.CancelledError) as error:
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling()):
+            raise  # we are cancelled; else it is an environment's own, which would end the run without a word
+        own = RuntimeError(f"{type(error).__name__}: {error}".removesuffix(": "))
+        raise EpisodeFailed(own, transitions=transitions) from error
     except Exception as error:
         if isinstance(error, PortError) and not error.retryable:
             raise
@@ -227,6 +243,6 @@ async def _paid_at_limit(env: Env, limit: Ended) -> float:
 
 
 def _refuse_no_numbers(given: Mapping[str, float]) -> None:
-    wrong = sorted(name for name, value in given.items() if not math.isfinite(value))
+    wrong = sorted(name for name, value in given.items() if not abs(value) <= LARGEST)  # a NaN is not below it either
     if wrong:
         raise ValueError("the environment gave " + ", ".join(f"{name} = {given[name]}" for name in wrong))

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import math
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -12,7 +11,15 @@ from crucible.errors import PortError, UserError
 from crucible.train.graders.graders import Graders
 from crucible.train.graders.verdict import Verdict
 from crucible.train.rl.completer import Completer
-from crucible.train.rl.episode import Begun, EpisodeFailed, Member, RolloutLimits, of_backend, of_environment
+from crucible.train.rl.episode import (
+    LARGEST,
+    Begun,
+    EpisodeFailed,
+    Member,
+    RolloutLimits,
+    of_backend,
+    of_environment,
+)
 from crucible.train.rl.opened import OpenEnvironments
 from crucible.train.rl.players import OutOfGame, PlayerEnv
 from crucible.train.rl.strategy import FailFast, RolloutStrategy
@@ -125,8 +132,8 @@ class _Rollout:
         if len(rewards) != len(trajectories):
             raise ValueError(f"{len(rewards)} rewards were given for {len(trajectories)} members")
         numbers = [number for one in rewards for number in (one.reward, *one.metrics.values())]
-        if not all(map(math.isfinite, numbers)):
-            raise ValueError("a group reward, or a metric of one, is no finite number")
+        if not all(abs(number) <= LARGEST for number in numbers):
+            raise ValueError("a group reward, or a metric of one, is no finite number, or too large a one")
         return rewards
 
     async def _made(self, *, like: Sequence[Env] | None = None) -> Sequence[Env]:
