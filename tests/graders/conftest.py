@@ -19,5 +19,5 @@ def pool() -> Iterator[GraderPool]:
         marks = folders_named_by_children()
     for mark in marks:  # every process of the pool was forked with it in its command line
         assert comes_true(lambda mark=mark: not processes_with(mark))
-    assert open_files() == files
-    assert children_of(os.getpid()) == processes
+    assert open_files() <= files  # what earlier tests had left may have ended meanwhile
+    assert set(children_of(os.getpid())) <= set(processes)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from watching import children_of, comes_true, folders_of_graders, lives
+from watching import children_of, comes_true, folders_of_graders, graders_of_ours, lives
 
 from crucible.errors import ConfigError, DataError
 from crucible.train.graders.limits import GraderLimits
@@ -19,13 +19,9 @@ from crucible.train.graders.verdict import Verdict
 HERE = str(Path(__file__).parent)
 
 
-def keeper_of(pid: int) -> int:
-    return psutil.Process(pid).children()[0].pid
-
-
 async def test_nothing_is_started_before_the_first_item() -> None:
     with GraderPool() as pool:
-        before = children_of(os.getpid())
+        before = graders_of_ours()
         await pool.grade("exact", {"reference": "a", "prediction": "a"}, place="")
         assert not before
         assert pool.statistics().keepers_started == 1
@@ -66,7 +62,7 @@ async def test_a_cancelled_grading_ends_its_worker(pool: GraderPool) -> None:
         await hanging
     verdicts = await asyncio.gather(*(pool.grade("seven", {"value": each}, place="") for each in range(4)))
     assert [one.score for one in verdicts] == [0.0, 1.0, 2.0, 3.0]
-    assert comes_true(lambda: len(children_of(os.getpid())) <= 3)
+    assert comes_true(lambda: len(graders_of_ours()) <= 3)
 
 
 async def test_an_unknown_grader_and_an_item_that_is_no_json_are_the_users_to_mend(pool: GraderPool) -> None:
@@ -80,8 +76,8 @@ async def test_a_killed_keeper_is_replaced_and_what_it_was_at_is_asked_again(poo
     await pool.grade("seven", {"value": 1}, place="")
     waiting = asyncio.create_task(pool.grade("hang", {}, place=""))
     await asyncio.sleep(0.1)
-    family = [psutil.Process(pid) for pid in children_of(os.getpid())]
-    os.kill(keeper_of(os.getpid()), signal.SIGKILL)
+    family = [psutil.Process(pid) for pid in graders_of_ours()]
+    os.kill(graders_of_ours()[0], signal.SIGKILL)  # the keeper
     assert (await waiting).state == "timed_out"
     assert not any(lives(each) for each in family)
     assert pool.statistics().keepers_started == 2
@@ -100,7 +96,7 @@ async def test_closing_ends_what_hangs_and_tells_who_waits() -> None:
     pool.close()
     with pytest.raises(RuntimeError, match="was closed"):
         await waiting
-    assert not children_of(os.getpid())
+    assert not graders_of_ours()
     with pytest.raises(RuntimeError, match="is closed"):
         await pool.grade("seven", {"value": 1}, place="")
 

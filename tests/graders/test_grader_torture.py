@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from watching import children_of, comes_true, open_files, processes_with
+from watching import comes_true, graders_of_ours, open_files, processes_with
 
 from crucible.train.graders.limits import GraderLimits
 from crucible.train.graders.pool import GraderPool
@@ -102,7 +102,7 @@ async def test_ten_thousand_items_leak_neither_processes_nor_files() -> None:
                 None if each == "crash" else number % 7 for number, each in enumerate(graders)
             ]
             assert open_files() == files
-            assert len(children_of(os.getpid())) <= 3
+            assert len(graders_of_ours()) <= 3
         statistics = pool.statistics()
     assert (statistics.scores, statistics.invalid) == (9901, 100)
     assert 100 < statistics.workers_started <= 130

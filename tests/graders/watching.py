@@ -26,6 +26,18 @@ def children_of(pid: int) -> list[int]:
     return [child.pid for child in psutil.Process(pid).children(recursive=True)]
 
 
+def graders_of_ours() -> list[int]:
+    """This process's keepers and all their descendants: other tests may have left it other children."""
+    keepers = [child for child in psutil.Process().children() if "crucible-graders-" in _line_of(child)]
+    return [each.pid for keeper in keepers for each in (keeper, *keeper.children(recursive=True))]
+
+
+def _line_of(process: psutil.Process) -> str:
+    with suppress(psutil.Error):
+        return " ".join(process.cmdline())
+    return ""
+
+
 def lives(process: psutil.Process) -> bool:
     """Whether it is there, and not merely waiting to be reaped by whoever took it over."""
     with suppress(psutil.NoSuchProcess):

@@ -11,7 +11,7 @@ from chz.validators import ge, gt
 from crucible.cookbook.durations import seconds_of
 from crucible.cookbook.supervised_config import ScheduleName, duration, filled, finite
 from crucible.kitchen.config import REFERENCE
-from crucible.train.rl.environments.registry import find_environment
+from crucible.kitchen.workflows.rl_problems import turn_tokens_of
 
 LossName = Literal["importance_sampling", "ppo", "cispo", "gspo", "dro"]
 AdvantageName = Literal["group_mean", "group_mean_std", "leave_one_out"]
@@ -180,8 +180,7 @@ class RLConfig:
         """
         if self.max_tokens is not None:
             return self.max_tokens
-        environment, variant = find_environment(self.env)
-        return environment.tokens(variant, self.environment_options)
+        return turn_tokens_of(self.env, self.environment_options)
 
     @property
     def ttl_seconds(self) -> float:
