@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Never
 
 import pytest
 
@@ -15,7 +16,7 @@ from crucible.train.rl.dataset import ProblemDataset
 from crucible.train.rl.environments.environment import EnvironmentRequest
 from crucible.train.rl.environments.rehearsed import Rehearsal, RehearsedProblem
 from crucible.train.rl.problem_checks import PROBLEM_CHECKS
-from crucible.train.rl.problem_env import ProblemEnv
+from crucible.train.rl.problem_env import ProblemEnv, ProblemGroupBuilder
 from crucible.train.rl.prompt_form import TextForm
 from crucible.train.rl.types import RLDataset
 from rl_letters import write_letter_model
@@ -69,6 +70,26 @@ def test_a_run_in_such_an_environment_stops_before_its_first_step(letters: Path,
     with pytest.raises(DataError, match="do not reward their own answers"):
         crucible.run("rl_grpo", config, manifest="local", run_dir=tmp_path / "run")
     assert not (tmp_path / "run" / "metrics.jsonl").exists() or not (tmp_path / "run" / "metrics.jsonl").read_text()
+
+
+def test_an_environment_that_fails_to_begin_is_one_sentence_and_names_the_problem(letters: Path) -> None:
+    class Broken(Deaf):
+        async def initial_observation(self) -> Never:
+            raise OSError("the board is gone")
+
+    def broken(request: EnvironmentRequest) -> RLDataset:
+        def group(question: str) -> ProblemGroupBuilder:
+            return ProblemGroupBuilder(
+                make_env=lambda seat: Broken(form=TextForm(tokenizer=request.tokenizer), seat=seat, question=question),
+                group_size=request.group_size,
+                name=question,
+            )
+
+        return ProblemDataset(["a"], group, groups_per_batch=request.groups_per_batch, seed=request.seed)
+
+    crucible.register_environment("broken", broken)
+    with pytest.raises(DataError, match=r"the problem a: .*OSError: the board is gone"):
+        diagnosed(letters, "prompts", env="broken")
 
 
 def test_answers_that_cannot_fit_the_context_are_found(letters: Path) -> None:

@@ -82,7 +82,7 @@ class ExamineData(Stage):
 
 def waive_problems(waive: str) -> Iterable[Problem]:
     """What is wrong with the names of a `waive`."""
-    known = [*CHECKS, *BACKEND_CHECKS, *PROBLEM_CHECKS, ALL]
+    known = list(dict.fromkeys([*CHECKS, *BACKEND_CHECKS, *PROBLEM_CHECKS, ALL]))
     for name in _names(waive):
         if name not in known:
             yield Problem(what="there is no such check", where="waive", given=name, fix=did_you_mean(name, known))

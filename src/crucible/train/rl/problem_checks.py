@@ -4,6 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import islice
 
+from crucible.errors import DataError, UserError
 from crucible.ports.model_facts import ModelFacts
 from crucible.ports.tokenizer import Tokenizer
 from crucible.train.checks.finding import Finding
@@ -12,7 +13,7 @@ from crucible.train.graders.graders import Graders
 from crucible.train.rl.environments.self_check import failures, self_check
 from crucible.train.rl.players import PlayerEnv
 from crucible.train.rl.rollout import RolloutLimits
-from crucible.train.rl.types import Observation, RLDataset, Surroundings
+from crucible.train.rl.types import EnvGroupBuilder, Observation, RLDataset, Surroundings
 from crucible.train.seeding import derive_seed
 
 REHEARSED = 4
@@ -61,21 +62,34 @@ async def first_prompts(
     """(problem, what its first member sees first) of up to `most` problems of the first epoch, in the run's order.
 
     One whose first observation waits for another player is left out.
+
+    Raises:
+        DataError: if an environment fails; other UserErrors as it raises them.
     """
     builders = islice((one for batch in range(len(problems)) for one in problems.get_batch(batch)), most)
     seen: list[tuple[str, Observation]] = []
     for number, builder in enumerate(builders):
         around = Surroundings(seed=derive_seed(seed, "look", number), graders=graders, place=f"look/{number}")
-        envs = await builder.make_envs(around)
-        first = envs[0]
         try:
-            if not (isinstance(first, PlayerEnv) and not first.starts):
-                observation, _ = await first.initial_observation()
-                seen.append((builder.problem, observation))
-        finally:
-            for env in envs:
-                await env.close()
+            seen += await _first_prompt(builder, around)
+        except UserError:
+            raise
+        except Exception as error:
+            told = f"the environment failed before anything was sampled: {type(error).__name__}: {error}"
+            raise DataError.of(told, where=f"the problem {builder.problem}", fix="Mend the environment") from error
     return seen
+
+
+async def _first_prompt(builder: EnvGroupBuilder, around: Surroundings) -> list[tuple[str, Observation]]:
+    envs = await builder.make_envs(around)
+    try:
+        if isinstance(envs[0], PlayerEnv) and not envs[0].starts:
+            return []
+        observation, _ = await envs[0].initial_observation()
+        return [(builder.problem, observation)]
+    finally:
+        for env in envs:
+            await env.close()
 
 
 async def _answers(examined: RLExamined) -> Finding:

@@ -37,7 +37,7 @@ from crucible.train.seeding import derive_seed
 T = TypeVar("T")
 
 
-class RolloutError(RuntimeError):
+class RolloutError(UserError):
     """An environment failed, and the strategy is to stop at that (`on_failure=fail`)."""
 
 
@@ -237,7 +237,8 @@ class _Rollout:
         if isinstance(failed.error, UserError | PortError):
             failed.error.add_note(f"in {place}")
             raise failed.error
-        raise RolloutError(f"{place}: the environment failed: {failed}") from failed.error
+        fix = "Mend the environment, or go on without such a member: on_failure=retry, or on_failure=minimum"
+        raise RolloutError.of(f"the environment failed: {failed}", where=place, fix=fix) from failed.error
 
 
 def _starts(env: Env) -> bool:
