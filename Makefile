@@ -32,7 +32,7 @@ test-fast: venv  ## the suite without the packaged real model
 coverage: venv  ## the suite without the real model, measured: fails below the floor of CONTRIBUTING.md
 	$(PYTEST) -m 'not slow' --cov --cov-fail-under=90
 
-bench: venv  ## the benchmarks of benchmarks/README.md: an hour, on an otherwise idle machine
+bench: venv  ## the benchmarks of benchmarks/README.md: two hours, on an otherwise idle machine
 	$(BIN)/python -m benchmarks.import_time
 	$(BIN)/python -m benchmarks.noop_stage_run --repeats 3
 	$(BIN)/python -m benchmarks.checkpoint_cost --threads 1
@@ -41,6 +41,9 @@ bench: venv  ## the benchmarks of benchmarks/README.md: an hour, on an otherwise
 	$(BIN)/python -m benchmarks.sampling.run --repeats 5
 	$(BIN)/python -m benchmarks.serving.run
 	$(BIN)/python -m benchmarks.sft_vs_trl.run --repeats 3
+	$(BIN)/python -m benchmarks.grpo_vs_trl.run --repeats 3
+	$(BIN)/python -m benchmarks.rl_learning.run --task smollm2
+	$(BIN)/python -m benchmarks.rl_overlap.run --repeats 3
 
 check: venv  ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .

@@ -35,15 +35,15 @@ TASKS: Mapping[str, Task] = {
         values=(
             "env=letters:copy",
             "group_size=8",
-            "groups_per_batch=32",
+            "groups_per_batch=8",
             "max_tokens=1",
-            "learning_rate=1e-3",
+            "learning_rate=3e-3",
             "max_steps=80",
             "lora_rank=16",
-            "eval_groups=16",
+            "eval_groups=8",
         ),
         title="rl_grpo on a model of random weights: copy a letter",
-        reached=0.7,
+        reached=0.6,
     ),
 }
 LAST = 3
