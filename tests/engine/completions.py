@@ -17,9 +17,7 @@ from crucible.testing.fakes import FakeTokenizer
 
 TOKENIZER = FakeTokenizer()
 PROMPT = tuple(TOKENIZER.encode("Twenty tokens, or so: ").ids)
-LONG_PROMPT = tuple(
-    TOKENIZER.encode("A prompt that is long enough to be shared by the sequences that continue it: ").ids
-)
+LONG_PROMPT = tuple(TOKENIZER.encode("A prompt that is long enough to be shared by sequences: ").ids)
 PROVENANCE = Provenance(base_model="tiny", digest="", policy_version=0, temperature=1.0)
 
 

@@ -60,7 +60,7 @@ def test_a_model_of_experts_is_decoded_one_at_a_time(model_folder: Callable[[str
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_packed_weights_compute_what_plain_ones_do(llama: Path, dtype: str) -> None:
     loaded = loaded_model(llama, dtype=dtype)
-    packed, plain = PackedWeights(loaded), PackedWeights(loaded, wanted=False)
+    packed, plain = PackedWeights(loaded), PackedWeights(loaded, pack=False)
     for layer in (each for kind in loaded.layers.values() for each in kind):
         rows = torch.randn(5, layer.in_features, dtype=layer.weight.dtype)
         torch.testing.assert_close(packed.product(layer, rows), plain.product(layer, rows), rtol=1e-2, atol=1e-4)

@@ -98,36 +98,6 @@ def test_the_sampler_says_what_it_holds_and_how_it_decodes(llama: Path, tmp_path
     assert shared.statistics()["kv_bytes"] == 0
 
 
-def test_packed_weights_go_with_the_last_session_that_samples_and_come_back_the_same(
-    llama: Path, tmp_path: Path
-) -> None:
-    weights, shared = open_weights(llama), sampler(tmp_path)
-    other = OpenWeights(session=SESSION, loaded=weights.loaded, adapter=None)
-    asked = [ask(shared, weights), ask(shared, other)]
-    run(shared)
-    (first, _), held = (future.result(timeout=0) for future in asked), shared.statistics()["packed_bytes"]
-    assert held > 0
-    loaded, session = weights.loaded, weights.session
-    del weights
-    assert shared.statistics()["packed_bytes"] == held
-    del other
-    assert shared.statistics()["packed_bytes"] == 0
-    again = ask(shared, OpenWeights(session=session, loaded=loaded, adapter=None))
-    run(shared)
-    assert again.result(timeout=0) == first
-
-
-def test_a_request_under_way_keeps_the_packed_weights_of_its_closed_session(llama: Path, tmp_path: Path) -> None:
-    weights, shared = open_weights(llama), sampler(tmp_path)
-    future = ask(shared, weights)
-    shared.step()
-    del weights
-    assert shared.statistics()["packed_bytes"] > 0
-    run(shared)
-    assert len(future.result(timeout=0).sequences) == 2
-    assert shared.statistics()["packed_bytes"] == 0
-
-
 def test_no_samples_is_refused(llama: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="num_samples must be at least 1, not 0"):
         ask(sampler(tmp_path), open_weights(llama), samples=0)

@@ -159,9 +159,15 @@ def require_model(saved: SavedAdapter, fingerprint: str, *, given: str) -> None:
         )
 
 
-def _digest(described: Mapping[str, Any]) -> str:
+def _digest(described: object) -> str:
     """Of all that the checkpoint is, its files' hashes included; not of what its user says of it (the run's name), so
-    that the same weights of two runs are known as the same."""
+    that the same weights of two runs are known as the same.
+
+    Raises:
+        TypeError: if it is no JSON object.
+    """
+    if not isinstance(described, dict):
+        raise TypeError(f"a checkpoint's description is an object, not {type(described).__name__}")
     content = {name: value for name, value in described.items() if name != "user_metadata"}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

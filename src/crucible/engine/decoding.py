@@ -10,8 +10,6 @@ weights and seed alone rests on rows whose bits depend on nothing beside them: `
 
 import concurrent.futures
 
-from transformers import PreTrainedModel
-
 from crucible.engine.decoding_draw import NextToken
 from crucible.engine.decoding_job import Job
 from crucible.engine.decoding_pass import DecodingPass
@@ -40,11 +38,6 @@ class SlotDecoder:
         self._slots = Slots(prepared.widths)
         self._jobs: list[Job] = []
         self._reads = 0
-
-    @property
-    def model(self) -> PreTrainedModel:
-        """The base model."""
-        return self._pass.loaded.model
 
     def add(self, request: DecodeRequest) -> "concurrent.futures.Future[SampleResponse]":
         """Queue a request.

@@ -41,8 +41,7 @@ class DecodingPass:
 
         adapters: the live ones, with their slots.
         """
-        device = self.loaded.device
-        attention = SlotAttention(kv, used=used, offsets=offsets, groups=groups, device=device)
+        attention = SlotAttention(kv, used=used, offsets=offsets, groups=groups)
         applied = _everywhere(adapters[0][0]) if len(adapters) == 1 else self._somewhere(adapters, len(tokens))
         hidden = self._hidden(tokens, attention.positions, attention, applied)
         return self._logits(hidden, applied)

@@ -15,10 +15,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from crucible.engine.attention_part import HIDDEN, Part, over_keys, over_prompt
-from crucible.engine.attention_slots import SHORTEST_PROMPT, Group
+from crucible.engine.attention_slots import SHORTEST_PROMPT, Group, over_prompt
 from crucible.engine.decoding_pass import DecodingPass
-from crucible.engine.kv_cache import BLOCK, PromptKv, SlotKv, blocks
+from crucible.engine.kv_cache import BLOCK, PromptKv, SlotKv
 from crucible.engine.lora import LoraAdapter, LoraLinear, LoraMatrices
 from crucible.engine.lora_sampling import SamplingLinears
 from crucible.engine.model import LoadedModel
@@ -28,7 +27,6 @@ _RANKS = (1, 2, 4, 8, 16, 32, 64, 128)
 _PROMPTS = (SHORTEST_PROMPT + 1, 150)
 _SHARED = (SHORTEST_PROMPT, 2 * BLOCK, 511, 1100)
 _USED = (0, 5, BLOCK - 1, BLOCK, 2 * BLOCK + 9)
-_OWN = (1, BLOCK, 3 * BLOCK, 9 * BLOCK - 1, 17 * BLOCK)
 _CONTEXT_ROPE = frozenset({"dynamic", "longrope"})
 
 
@@ -54,7 +52,7 @@ class Prepared:
 
 def prepare(loaded: LoadedModel, *, slots: int, pack: bool = True) -> Prepared:
     """Lay out the weights, and find the widths up to `slots` that give equal bits."""
-    linears = SamplingLinears(PackedWeights(loaded, wanted=pack))
+    linears = SamplingLinears(PackedWeights(loaded, pack=pack))
     reason = "there is one slot" if slots == 1 else _mixes_rows(loaded)
     if reason:
         return Prepared(linears=linears, widths=(1,), reason=reason)
@@ -118,7 +116,7 @@ class _Probe:
     def widths(self) -> tuple[int, ...]:
         """The widths in which every content's logits are the same bits, in any slot and beside any neighbours."""
         known: dict[int, Tensor] = {}
-        if not (all(self._sharing_is_exact(length) for length in _SHARED) and self._hiding_is_exact()):
+        if not all(self._sharing_is_exact(length) for length in _SHARED):
             return ()
         return tuple(width for width in reversed(self._widths) if self._same(width, known))[::-1]
 
@@ -165,9 +163,7 @@ class _Probe:
         """Random keys and values."""
         kv = PromptKv(length)
         for heads, *sizes in self._shapes:
-            pair = [torch.zeros(1, heads, blocks(length), size) for size in sizes]
-            for tensor in pair:
-                tensor[:, :, :length].normal_(generator=self._random)
+            pair = [torch.randn(1, heads, length, size, generator=self._random) for size in sizes]
             kv.layers.append((pair[0].to(self._loaded.device), pair[1].to(self._loaded.device)))
         return kv
 
@@ -195,52 +191,23 @@ class _Probe:
         x = torch.randn(most, layer.in_features, generator=self._random).to(self._loaded.device)
         y = torch.randn(most, layer.out_features, generator=self._random).to(self._loaded.device)
         matrices = self._matrices(layer, rank)
-        factors = matrices.a.t(), matrices.b.t()
         adapter = LoraAdapter(rank=rank, alpha=rank, layers={})
-        whole = self._linears.add(y, x, factors, adapter)
-        parts = [self._linears.add(y[-width:], x[-width:], factors, adapter) for width in self._widths]
+        whole = self._linears.add(y, x, matrices, adapter)
+        parts = [self._linears.add(y[-width:], x[-width:], matrices, adapter) for width in self._widths]
         return all(torch.equal(part, whole[-len(part) :]) for part in parts)
 
     def _sharing_is_exact(self, length: int) -> bool:
         """Whether a sequence's attention over a prompt is the same, however many continue the prompt."""
-        most, prompt = self._widths[-1], self._prompt(length)
-        bias = torch.where(prompt.unwritten, HIDDEN, 0.0).to(self._loaded.device)
-        for layer, q in self._queries(most):
-            keys, values = prompt.layers[layer]
-            whole = over_prompt(q, keys, values, bias, 1.0)
-            for count in (1, 2, 3, *range(5, most, 7), *self._widths):
-                if not _same(over_prompt(q[-count:], keys, values, bias, 1.0), _rows(whole, slice(-count, None))):
+        most, heads = self._widths[-1], int(self._loaded.model.config.num_attention_heads)
+        for layer in {shape: place for place, shape in enumerate(self._shapes)}.values():
+            keys, values = self._prompt(length).layers[layer]
+            shape = (most, keys.shape[1], heads // keys.shape[1], keys.shape[3])
+            q = torch.randn(shape, generator=self._random).to(keys.device)
+            whole = over_prompt(q, keys[0], values[0], None)
+            for count in (1, 2, 3, *self._widths):
+                part = over_prompt(q[-count:], keys[0], values[0], None)
+                if not (
+                    torch.equal(part.output, whole.output[-count:]) and torch.equal(part.total, whole.total[-count:])
+                ):
                     return False
         return True
-
-    def _hiding_is_exact(self) -> bool:
-        """Whether attention over some keys is the same, however many hidden ones follow, in any slot."""
-        lengths = torch.tensor(_OWN)
-        prompt = self._prompt(max(_OWN))
-        for layer, q in self._queries(len(_OWN)):
-            keys, values = (tensor.expand(len(_OWN), -1, -1, -1).contiguous() for tensor in prompt.layers[layer])
-            bias = torch.where(torch.arange(keys.shape[2])[None] < lengths[:, None], 0.0, HIDDEN).to(keys.device)
-            whole = over_keys(q, keys, values, bias[:, None, None], 1.0)
-            for row, length in enumerate(_OWN):
-                seen = slice(blocks(length))
-                part = over_keys(q[row:], keys[row:, :, seen], values[row:, :, seen], bias[row:, None, None, seen], 1.0)
-                if not _same(_rows(part, slice(1)), _rows(whole, slice(row, row + 1))):
-                    return False
-        return True
-
-    def _queries(self, rows: int) -> list[tuple[int, Tensor]]:
-        """Random ones, (rows, G, Q, D), for a layer of each shape of keys and values."""
-        heads = int(self._loaded.model.config.num_attention_heads)
-        layers = {shape: place for place, shape in enumerate(self._shapes)}
-        return [
-            (layer, torch.randn(rows, groups, heads // groups, size, generator=self._random).to(self._loaded.device))
-            for (groups, size, _), layer in layers.items()
-        ]
-
-
-def _rows(part: Part, rows: slice) -> Part:
-    return Part(part.output[rows], part.total[rows])
-
-
-def _same(one: Part, other: Part) -> bool:
-    return torch.equal(one.output, other.output) and torch.equal(one.total, other.total)

@@ -25,21 +25,16 @@ def blocks(tokens: int) -> int:
 
 
 class PromptKv:
-    """The keys and values of a prompt's first `length` tokens: layer by layer, (1, G, P, D), P in whole blocks."""
+    """The keys and values of a prompt's first P tokens: layer by layer, (1, G, P, D)."""
 
     def __init__(self, length: int) -> None:
         self.length = length
         self.layers: list[Pair] = []
 
-    @property
-    def unwritten(self) -> Tensor:
-        """(1, P) bool: the keys that fill up the last block."""
-        return torch.arange(blocks(self.length))[None] >= self.length
-
     def write(self, layer: int, key: Tensor, value: Tensor, *, start: int) -> Pair:
         """Take those of tokens from `start` on, (1, G, n, D); all up to there."""
         if layer == len(self.layers):
-            self.layers.append((_room(key, blocks(self.length)), _room(value, blocks(self.length))))
+            self.layers.append((_room(key, self.length), _room(value, self.length)))
         end = start + key.shape[2]
         for into, new in zip(self.layers[layer], (key, value), strict=True):
             into[:, :, start:end] = new
@@ -93,7 +88,7 @@ class SlotKv:
             self.layers = [(self._room(keys), self._room(values)) for keys, values in prompt.layers]
         for pair, source in zip(self.layers, prompt.layers, strict=True):
             for into, from_prompt in zip(pair, source, strict=True):
-                into[row, :, : prompt.length] = from_prompt[0, :, : prompt.length]
+                into[row, :, : prompt.length] = from_prompt[0]
 
     def clear(self, row: int) -> None:
         """Forget a slot's tokens: a hidden key takes no part, but what is no number would reach the others' sums."""

@@ -10,20 +10,15 @@ other adapters are live.
 Shapes: N rows, I in, O out, R rank.
 """
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeAlias
-from weakref import ref
 
 import torch
 from torch import Tensor
 
-from crucible.engine.lora import LoraAdapter, LoraLinear
+from crucible.engine.lora import LoraAdapter, LoraLinear, LoraMatrices
 from crucible.engine.packed_linear import PackedWeights
-
-Factors: TypeAlias = tuple[Tensor, Tensor]
-"""An adapter's A^T (I, R) and B^T (R, O) of one layer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +34,7 @@ class Applied:
 
 
 class SamplingLinears:
-    """The layers' products under the adapters given to `applying`.
+    """The layers' products under the adapters given to `apply`.
 
     one_by_one: ranks whose matrices are multiplied row by row, since these kernels give a row of a larger batch bits
         that depend on the batch.
@@ -48,15 +43,14 @@ class SamplingLinears:
     def __init__(self, packed: PackedWeights) -> None:
         self.packed = packed
         self.one_by_one: frozenset[int] = frozenset()
-        self._applied: Sequence[tuple[Applied, Mapping[str, Factors]]] = ()
-        self._known: dict[int, tuple[ref[LoraAdapter], Mapping[str, Factors]]] = {}
+        self._applied: Sequence[Applied] = ()
         self._input: Tensor | None = None
         self._input_f32: Tensor | None = None
 
     @contextmanager
     def applying(self, applied: Sequence[Applied]) -> Generator[None]:
         """Within: rows are computed under these adapters, and under the base model where there is none."""
-        self._applied = [(each, self._factors(each.adapter)) for each in applied]
+        self._applied = applied
         try:
             yield
         finally:
@@ -66,40 +60,32 @@ class SamplingLinears:
         """(..., I) -> (..., O)."""
         rows = input.reshape(-1, layer.in_features)
         y = self.packed.product(layer, rows)
-        if self._applied:
-            y = self._with(y, rows, input, layer.layer_name)
+        found = [(each, each.adapter.layers.get(layer.layer_name)) for each in self._applied]
+        here = [(each, matrices) for each, matrices in found if matrices is not None]
+        if here:
+            y = self._with(y, rows, input, here)
         return y.view(*input.shape[:-1], -1)
 
-    def _with(self, y: Tensor, rows: Tensor, given: Tensor, name: str) -> Tensor:
+    def _with(self, y: Tensor, rows: Tensor, given: Tensor, applied: Sequence[tuple[Applied, LoraMatrices]]) -> Tensor:
         """y (N, O), to which each row gains its adapter's product."""
-        here = [(each, factors[name]) for each, factors in self._applied if name in factors]
-        if not here:
-            return y
-        first, (a_t, b_t) = here[0]
+        first, matrices = applied[0]
         if first.cast:
-            return y.addmm_(rows @ a_t.to(y.dtype), b_t.to(y.dtype), alpha=first.adapter.scale)
+            a, b = matrices.a.detach().to(y.dtype), matrices.b.detach().to(y.dtype)
+            return y.addmm_(rows @ a.t(), b.t(), alpha=first.adapter.scale)
         x32, y32 = self._float32(given, rows), y.float()
         result = y32
-        for each, factors in here:
-            z = self.add(y32, x32, factors, each.adapter)
+        for each, matrices in applied:
+            z = self.add(y32, x32, matrices, each.adapter)
             result = z if each.rows is None else torch.where(each.rows, z, result)
         return result.to(y.dtype)
 
-    def add(self, y: Tensor, x: Tensor, factors: Factors, adapter: LoraAdapter) -> Tensor:
+    def add(self, y: Tensor, x: Tensor, matrices: LoraMatrices, adapter: LoraAdapter) -> Tensor:
         """y + s (x A^T) B^T, all float32: (N, O), (N, I) -> (N, O)."""
-        a_t, b_t = factors
+        a_t, b_t = matrices.a.detach().t(), matrices.b.detach().t()
         if adapter.rank in self.one_by_one:
             each = zip(y.split(1), x.split(1), strict=True)
             return torch.cat([torch.addmm(y1, x1 @ a_t, b_t, alpha=adapter.scale) for y1, x1 in each])
         return torch.addmm(y, x @ a_t, b_t, alpha=adapter.scale)
-
-    def _factors(self, adapter: LoraAdapter) -> Mapping[str, Factors]:
-        """Its matrices' transposed views. Made once: they are asked for in every layer of every step."""
-        key = id(adapter)
-        if key not in self._known:
-            made = {name: (each.a.detach().t(), each.b.detach().t()) for name, each in adapter.layers.items()}
-            self._known[key] = ref(adapter, lambda _: self._known.pop(key, None)), made
-        return self._known[key][1]
 
     def _float32(self, given: Tensor, rows: Tensor) -> Tensor:
         """The rows in float32. Layers that share an input come one after the other: it is converted once."""

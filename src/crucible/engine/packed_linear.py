@@ -5,10 +5,10 @@
 Decoding reads every weight for a few rows, so it is bound by memory, and PyTorch's CPU kernels lay a plain weight
 out anew in every call. Laid out once, by oneDNN, the product takes half the time (SmolLM2-135M, 8 rows, one core of an
 EPYC with AVX-512: 47 ms to 28 in bfloat16, 85 to 40 in float32, head excluded), and a row's bits no longer depend on
-how many rows there are. The price is a copy of the weights while a sampling session is open: `packed_bytes`.
+how many rows there are. The price is a copy of the weights, which the sampler shows as `packed_bytes`.
 """
 
-from weakref import ref
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,40 +22,24 @@ _ROWS = 8
 
 
 class PackedWeights:
-    """The base model's linear weights as oneDNN wants them, by layer, from `pack` to `release`. Where it
-    cannot have them, they stay as they are.
+    """The base model's linear weights as oneDNN wants them, by layer; a layer that it cannot pack stays as it is."""
 
-    wanted: False leaves all of them as they are.
-    """
-
-    def __init__(self, loaded: LoadedModel, *, wanted: bool = True) -> None:
-        self._model = ref(loaded.model)
-        self._packs = wanted and _packs(loaded.device, loaded.head.weight.dtype)
-        self._packed: dict[str, Tensor] = {}
+    def __init__(self, loaded: LoadedModel, *, pack: bool = True) -> None:
+        self._packed: dict[str, Any] = {}
         self.nbytes = 0
-        self.pack()
-
-    def pack(self) -> None:
-        """Lay the weights out, if they are not."""
-        model = self._model()
-        if self._packed or not self._packs or model is None:
+        if not (pack and _packs(loaded.device, loaded.head.weight.dtype)):
             return
-        for layer in model.modules():
-            if isinstance(layer, LoraLinear):
-                packed = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), _ROWS)
-                self._packed[layer.layer_name] = packed
+        for layers in loaded.layers.values():
+            for layer in layers:
+                self._packed[layer.layer_name] = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), _ROWS)
                 self.nbytes += layer.weight.nbytes
-
-    def release(self) -> None:
-        """Free the copies, until `pack` makes the same again."""
-        self._packed, self.nbytes = {}, 0
 
     def product(self, layer: LoraLinear, rows: Tensor) -> Tensor:
         """(N, I) -> (N, O): x W^T + bias."""
-        if not self._packs:
+        packed = self._packed.get(layer.layer_name)
+        if packed is None:
             return F.linear(rows, layer.weight, layer.bias)
-        packed = self._packed[layer.layer_name]
-        return torch.ops.mkldnn._linear_pointwise.default(rows, packed, layer.bias, "none", [], "")
+        return torch.ops.mkldnn._linear_pointwise(rows, packed, layer.bias, "none", [], "")
 
 
 def _packs(device: torch.device, dtype: torch.dtype) -> bool:

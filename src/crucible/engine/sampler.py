@@ -8,7 +8,7 @@ Synchronous: only the engine's thread calls it, but for `statistics`.
 import concurrent.futures
 import logging
 from collections import OrderedDict
-from weakref import WeakKeyDictionary, WeakValueDictionary, finalize
+from weakref import WeakKeyDictionary
 
 from transformers import PreTrainedModel
 
@@ -27,16 +27,12 @@ _PROMPT_ALONE = SamplingParams(max_tokens=1, seed=0, stop=[])
 
 
 class Sampler:
-    """Requests, decoded unit by unit. A request keeps its weights until it is done, whatever becomes of its session.
-
-    The base model's packed weights are kept while a session that has sampled is open, or a request under way.
-    """
+    """Requests, decoded unit by unit. A request keeps its weights until it is done, whatever becomes of its session."""
 
     def __init__(self, options: EngineOptions) -> None:
         self._options = options
         self._prepared: WeakKeyDictionary[PreTrainedModel, Prepared] = WeakKeyDictionary()
         self._decoders: OrderedDict[int, SlotDecoder] = OrderedDict()  # of the models that have requests, by id
-        self._users: WeakValueDictionary[int, OpenWeights] = WeakValueDictionary()  # those who have sampled, by id
 
     def submit(
         self,
@@ -66,7 +62,7 @@ class Sampler:
             prompt_logprobs=prompt_logprobs,
             report=report or SampleReport(),
         )
-        return self._add(weights, request)
+        return self._add(weights.loaded, request)
 
     def submit_logprobs(
         self, weights: OpenWeights, prompt: ModelInput
@@ -94,7 +90,7 @@ class Sampler:
             else:
                 outer.set_exception(error)
 
-        self._add(weights, request).add_done_callback(pass_on)
+        self._add(weights.loaded, request).add_done_callback(pass_on)
         return outer
 
     @property
@@ -109,13 +105,11 @@ class Sampler:
         self._decoders.move_to_end(key)
         if not decoder.busy:
             del self._decoders[key]
-            self._release()
 
     def fail(self, error: Exception) -> None:
         """Every request that is not done fails with `error`."""
         while self._decoders:
             self._decoders.popitem()[1].fail(error)
-        self._release()
 
     def decoding(self, loaded: LoadedModel) -> str:
         """How sequences of a base model are decoded, for people: `slots of 4 or 8, exact`, or `one at a time: ...`."""
@@ -137,11 +131,7 @@ class Sampler:
         packed = sum(prepared.linears.packed.nbytes for prepared in list(self._prepared.values()))
         return {**known, "slots": self._options.slots, "packed_bytes": packed}
 
-    def _add(self, weights: OpenWeights, request: DecodeRequest) -> "concurrent.futures.Future[SampleResponse]":
-        loaded = weights.loaded
-        if id(weights) not in self._users:
-            self._users[id(weights)] = weights
-            finalize(weights, self._release).atexit = False
+    def _add(self, loaded: LoadedModel, request: DecodeRequest) -> "concurrent.futures.Future[SampleResponse]":
         decoder = self._decoders.get(id(loaded))
         if decoder is None:
             decoder = SlotDecoder(loaded, self._prepare(loaded))
@@ -156,13 +146,4 @@ class Sampler:
             prepared = self._prepared[loaded.model] = prepare(loaded, slots=self._options.slots)
             if prepared.reason and self._options.slots > 1:
                 _LOG.warning("%s: completions are decoded %s", type(loaded.model).__name__, prepared.decoding)
-        prepared.linears.packed.pack()
         return prepared
-
-    def _release(self) -> None:
-        """Free the packed weights of models that no session samples from any more."""
-        sampled = {id(weights.loaded.model) for weights in list(self._users.values())}
-        decoded = {id(decoder.model) for decoder in self._decoders.values()}
-        for model, prepared in list(self._prepared.items()):
-            if id(model) not in sampled | decoded:
-                prepared.linears.packed.release()
