@@ -36,7 +36,9 @@ def test_another_file_of_that_name_is_not_taken_for_it(tmp_path: Path) -> None:
         assert store_over(path).load("human_eval")[0] == {"prompt": word}
 
 
-@pytest.mark.parametrize("damage", [b"no gzip at all", gzip.compress(b"x" * 999)[:-9], b""])
+@pytest.mark.parametrize(
+    "damage", [b"no gzip at all", gzip.compress(b"x" * 999)[:-9], b""], ids=["no gzip", "cut off", "empty"]
+)
 def test_a_damaged_file_is_refused(tmp_path: Path, damage: bytes) -> None:
     path = tmp_path / "HumanEval.jsonl.gz"
     path.write_bytes(damage)
