@@ -100,6 +100,9 @@ async def test_weights_in_use_outlive_their_last_owner(backend: FakeBackend) -> 
         await asyncio.sleep(0.05)
         assert not gone
     await settled(backend.sampling_client, 0)
+    async with asyncio.timeout(10):
+        while not gone:  # it follows the session's end
+            await asyncio.sleep(0.005)
     assert gone == [owned]
     with pytest.raises(Refusal, match="has ended"):
         async with weights.used(owned):
