@@ -38,12 +38,11 @@ def test_a_rank_whose_product_depends_on_the_rows_is_multiplied_row_by_row(
     llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = loaded_model(llama)
-    addmm = torch.addmm
 
     def leaking(y: Tensor, x: Tensor, w: Tensor, *, alpha: float = 1) -> Tensor:
-        return addmm(y, x, w, alpha=alpha) + 1e-6 * (len(x) > 1) * (x.shape[1] == 4) * x.sum()
+        return y.copy_(torch.addmm(y, x, w, alpha=alpha) + 1e-6 * (len(x) > 1) * (x.shape[1] == 4) * x.sum())
 
-    monkeypatch.setattr(torch, "addmm", leaking)
+    monkeypatch.setattr(Tensor, "addmm_", leaking)
     prepared = prepare(loaded, slots=8)
     assert prepared.linears.one_by_one == {4}
     asked = request(samples=2, weights=adapter(loaded, rank=4))

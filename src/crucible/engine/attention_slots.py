@@ -28,10 +28,15 @@ _LEAST_ROWS = 4
 """Fewer rows are filled up: MKL multiplies them in another way."""
 
 _RUN = 8
-"""Slots whose own tokens are multiplied together: each is as costly as the longest."""
+"""Slots that are not looked at apart when their own tokens are multiplied: each is as costly as the longest."""
 
 _HIDDEN = -1e30
 """The score of a key that is not seen: finite, so that a row without any stays a number."""
+
+
+_LEAST_LOG_WEIGHT = -87.0
+"""Nothing weighs less than exp of this, the least that is no denormal number, whose exp takes eight times as long. To a
+sum that has a weight of 1 in it, as each has, this adds nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +68,7 @@ class SlotAttention:
         self._places: Tensor | None = None
         last, self._offsets = torch.tensor(used), torch.tensor(offsets)
         self._positions = self._offsets + last
-        self._runs = [slice(start, min(start + _RUN, len(used))) for start in range(0, len(used), _RUN)]
-        self._keys = [blocks(max(used[run]) + 1) for run in self._runs]
+        self._runs, self._keys = _runs(used)
         own = torch.arange(max(self._keys))
         self._unwritten = own[None] > last[:, None]
         slots = [slot for group in groups for slot in group.slots]
@@ -135,6 +139,21 @@ class SlotAttention:
         )
 
 
+def _runs(used: Sequence[int]) -> tuple[list[slice], list[int]]:
+    """Slots whose own tokens are multiplied together, and over how many keys: neighbours of as many are one run."""
+    runs: list[slice] = []
+    keys: list[int] = []
+    for start in range(0, len(used), _RUN):
+        run = slice(start, min(start + _RUN, len(used)))
+        count = blocks(max(used[run]) + 1)
+        if keys and keys[-1] == count:
+            runs[-1] = slice(runs[-1].start, run.stop)
+        else:
+            runs.append(run)
+            keys.append(count)
+    return runs, keys
+
+
 def over_prompt(q: Tensor, keys: Tensor, values: Tensor, hidden: Tensor | None) -> Part:
     """Slots' queries (n, G, Q, D) over their prompt's keys and values (G, P, D)."""
     count, _, per_head, _ = q.shape
@@ -155,7 +174,7 @@ def over_prompt(q: Tensor, keys: Tensor, values: Tensor, hidden: Tensor | None) 
 def _weighted(scores: Tensor, values: Tensor) -> Part:
     """Scores (..., R, N), overwritten, and values (B, N, D), B the product of the scores' leading sizes."""
     top = scores.amax(dim=-1, keepdim=True)
-    weights = scores.sub_(top).exp_()
+    weights = scores.sub_(top).clamp_min_(_LEAST_LOG_WEIGHT).exp_()
     total = weights.sum(dim=-1, keepdim=True)
     output = torch.bmm(weights.view(-1, *weights.shape[-2:]), values)
     return Part(output.view(*scores.shape[:-1], -1), top, total)

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from crucible.ports.sampling_client import SamplingParams, TopLogprobs
 
+_BLOCK = 256
+
 
 def check_params(params: SamplingParams) -> None:
     """Refuse what cannot be drawn.
@@ -96,7 +98,18 @@ def _likeliest(values: NDArray[np.float64], count: int) -> NDArray[np.intp]:
 
 
 def _by_weight(weights: NDArray[np.float64], rng: np.random.Generator) -> int:
-    """An index, with a probability in proportion to its weight (by inversion; a weight of 0 is never chosen)."""
-    mass: NDArray[np.float64] = np.cumsum(weights)
-    # rng.random() < 1, and a double times the next one below 1 rounds to less than itself: the index is in range.
-    return int(mass.searchsorted(rng.random() * float(mass[-1]), side="right"))
+    """An index, with a probability in proportion to its weight (by inversion; a weight of 0 is never chosen).
+
+    First its block, then its place there: a running sum takes ten times as long as a plain one.
+    """
+    sums: NDArray[np.float64] = np.add.reduceat(weights, np.arange(0, len(weights), _BLOCK))
+    mass: NDArray[np.float64] = np.cumsum(sums)
+    # rng.random() < 1, and a double times the next one below 1 rounds to less than itself: the block is in range.
+    aim = rng.random() * float(mass[-1])
+    block = int(mass.searchsorted(aim, side="right"))
+    own = weights[block * _BLOCK : (block + 1) * _BLOCK]
+    within: NDArray[np.float64] = np.cumsum(own)
+    place = int(within.searchsorted(aim - float(mass[block - 1] if block else 0), side="right"))
+    if place == len(own):  # the running sum ended a rounding below the block's
+        place = int(np.flatnonzero(own)[-1])
+    return block * _BLOCK + place

@@ -192,8 +192,8 @@ class _Probe:
         y = torch.randn(most, layer.out_features, generator=self._random).to(self._loaded.device)
         matrices = self._matrices(layer, rank)
         adapter = LoraAdapter(rank=rank, alpha=rank, layers={})
-        whole = self._linears.add(y, x, matrices, adapter)
-        parts = [self._linears.add(y[-width:], x[-width:], matrices, adapter) for width in self._widths]
+        whole = self._linears.add_(y.clone(), x, matrices, adapter)
+        parts = [self._linears.add_(y[-width:].clone(), x[-width:], matrices, adapter) for width in self._widths]
         return all(torch.equal(part, whole[-len(part) :]) for part in parts)
 
     def _sharing_is_exact(self, length: int) -> bool:

@@ -13,6 +13,7 @@ import math
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, Protocol, TypeAlias
 
 import torch
@@ -32,6 +33,11 @@ class LoraMatrices:
 
     a: Tensor
     b: Tensor
+
+    @cached_property
+    def transposed(self) -> tuple[Tensor, Tensor]:
+        """Views of both, (I, R) and (R, O), that carry no gradient."""
+        return self.a.detach().t(), self.b.detach().t()
 
 
 @dataclass(frozen=True, kw_only=True)

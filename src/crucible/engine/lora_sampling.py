@@ -60,32 +60,28 @@ class SamplingLinears:
         """(..., I) -> (..., O)."""
         rows = input.reshape(-1, layer.in_features)
         y = self.packed.product(layer, rows)
-        found = [(each, each.adapter.layers.get(layer.layer_name)) for each in self._applied]
-        here = [(each, matrices) for each, matrices in found if matrices is not None]
-        if here:
-            y = self._with(y, rows, input, here)
-        return y.view(*input.shape[:-1], -1)
+        result: Tensor | None = None
+        for each in self._applied:
+            matrices = each.adapter.layers.get(layer.layer_name)
+            if matrices is None:
+                continue
+            if each.cast:
+                y = _add_cast(y, rows, matrices, each.adapter)
+            elif each.rows is None:
+                result = self.add_(y.float(), self._float32(input, rows), matrices, each.adapter)
+            else:
+                z = self.add_(y.float().clone(), self._float32(input, rows), matrices, each.adapter)
+                result = torch.where(each.rows, z, y if result is None else result)
+        return (y if result is None else result.to(y.dtype)).view(*input.shape[:-1], -1)
 
-    def _with(self, y: Tensor, rows: Tensor, given: Tensor, applied: Sequence[tuple[Applied, LoraMatrices]]) -> Tensor:
-        """y (N, O), to which each row gains its adapter's product."""
-        first, matrices = applied[0]
-        if first.cast:
-            a, b = matrices.a.detach().to(y.dtype), matrices.b.detach().to(y.dtype)
-            return y.addmm_(rows @ a.t(), b.t(), alpha=first.adapter.scale)
-        x32, y32 = self._float32(given, rows), y.float()
-        result = y32
-        for each, matrices in applied:
-            z = self.add(y32, x32, matrices, each.adapter)
-            result = z if each.rows is None else torch.where(each.rows, z, result)
-        return result.to(y.dtype)
-
-    def add(self, y: Tensor, x: Tensor, matrices: LoraMatrices, adapter: LoraAdapter) -> Tensor:
-        """y + s (x A^T) B^T, all float32: (N, O), (N, I) -> (N, O)."""
-        a_t, b_t = matrices.a.detach().t(), matrices.b.detach().t()
+    def add_(self, y: Tensor, x: Tensor, matrices: LoraMatrices, adapter: LoraAdapter) -> Tensor:
+        """y + s (x A^T) B^T, in y's place, all float32: (N, O), (N, I) -> (N, O)."""
+        a_t, b_t = matrices.transposed
         if adapter.rank in self.one_by_one:
-            each = zip(y.split(1), x.split(1), strict=True)
-            return torch.cat([torch.addmm(y1, x1 @ a_t, b_t, alpha=adapter.scale) for y1, x1 in each])
-        return torch.addmm(y, x @ a_t, b_t, alpha=adapter.scale)
+            for y1, x1 in zip(y.split(1), x.split(1), strict=True):
+                y1.addmm_(x1 @ a_t, b_t, alpha=adapter.scale)
+            return y
+        return y.addmm_(x @ a_t, b_t, alpha=adapter.scale)
 
     def _float32(self, given: Tensor, rows: Tensor) -> Tensor:
         """The rows in float32. Layers that share an input come one after the other: it is converted once."""
@@ -94,3 +90,9 @@ class SamplingLinears:
         if self._input is not given or self._input_f32 is None:
             self._input, self._input_f32 = given, rows.float()
         return self._input_f32
+
+
+def _add_cast(y: Tensor, x: Tensor, matrices: LoraMatrices, adapter: LoraAdapter) -> Tensor:
+    """y (N, O), overwritten, plus the adapter's product in its dtype, as the trainer has it."""
+    a_t, b_t = (each.to(y.dtype) for each in matrices.transposed)
+    return y.addmm_(x @ a_t, b_t, alpha=adapter.scale)

@@ -158,7 +158,7 @@ def load_code(variant: str, request: EnvironmentRequest) -> RLDataset:
             tagged=("code",),
             known=Rehearsal(
                 right=(_fenced(problem.reference),) if problem.solution else None,
-                wrong=(_fenced(f"def {problem.function or 'solve'}(*given):\n    raise NotImplementedError\n"),),
+                wrong=(_fenced(f"def {problem.function or 'solve'}(*given):\n    return None\n"),),
             ),
         )
 
