@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from test_resume import Fuse, Killed, files, run_in
 from toys import Add, Put, slot, step
 
-from crucible.errors import CheckpointError
+from crucible.errors import CheckpointError, ConfigError
 from crucible.framework import (
     Codec,
     Durable,
@@ -145,7 +145,6 @@ EVERY = ["final", "step-2", "step-4", "step-6", "step-8", "step-10", "step-12"]
         ({"best": 2, "metric": "loss"}, ["final", "step-6", "step-8", "step-12"]),
         ({"best": 1, "metric": "loss", "highest": True}, ["final", "step-12"]),
         ({"newest": 2, "best": 1, "metric": "loss"}, ["final", "step-6", "step-10", "step-12"]),
-        ({"best": 1, "metric": "nobody records it"}, EVERY),
         ({"ttl_seconds": 3600.0}, EVERY),
     ],
 )
@@ -156,6 +155,12 @@ async def test_what_the_policy_keeps_stays_and_the_final_one_too(
     result = await run_in(folder, training(policy))
     assert left(folder) == expected
     assert len(result.checkpoints) == 7  # the lines tell of all that were written
+
+
+async def test_a_metric_that_nobody_records_ends_the_run_and_nothing_goes(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="step 2 does not have .*nobody records it.*: loss"):
+        await run_in(tmp_path / "run", training({"best": 1, "metric": "nobody records it"}))
+    assert left(tmp_path / "run") == ["step-2", "step-4"]
 
 
 async def test_at_any_time_the_two_newest_are_there(tmp_path: Path) -> None:
@@ -172,7 +177,7 @@ async def test_at_any_time_the_two_newest_are_there(tmp_path: Path) -> None:
 @settings(deadline=None, max_examples=60)
 @given(
     policy=st.sampled_from(
-        [{"newest": 1}, {"newest": 3}, {"best": 2, "metric": "loss"}, {"newest": 1, "best": 1}, None]
+        [{"newest": 1}, {"newest": 3}, {"best": 2, "metric": "loss"}, {"newest": 1, "best": 1, "metric": "loss"}, None]
     ),
     depth=st.integers(0, 3),
     data=st.data(),

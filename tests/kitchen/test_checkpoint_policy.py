@@ -57,6 +57,13 @@ def test_the_best_by_a_metric_stay(tmp_path: Path) -> None:
     assert set(left(tmp_path / "high")) == {*ranked[-3:], *needed}
 
 
+def test_a_metric_that_no_step_has_ends_the_run_before_a_checkpoint_goes(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"save_checkpoint.*metric that step 2 does not have.*'?los'?.*loss") as found:
+        run(tmp_path / "run", keep_best=1, best_metric="los")
+    assert "pipeline" not in str(found.value)
+    assert left(tmp_path / "run")[:1] == ["step-000002"]
+
+
 def test_the_best_by_evaluation_are_told_by_the_evaluation_at_their_step(tmp_path: Path) -> None:
     run(tmp_path / "run", keep_best=1, eval_every=2)
     assert len(left(tmp_path / "run")) <= 3 and len(lines(tmp_path / "run")) == 7

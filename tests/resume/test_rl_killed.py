@@ -73,15 +73,36 @@ sys.exit(main(sys.argv[1:]))
 def test_rollouts_that_were_recorded_are_not_sampled_again(schedule: str, letters: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     config = {**CONFIG, "model": letters, "max_steps_off_policy": 1, "schedule": schedule}
+    run_until_killed(run, config)
+    drawn = read_rollouts(rollouts_file(run, 8))  # its checkpoint is of step 6
+    marked = [with_group_reward(group, 7.0) for group in drawn.groups]
+    write_rollouts(run, 8, marked, drawn_as=drawn.drawn_as)
+    crucible.resume(run)
+    assert [row["step"] for row in steps_of(run)] == list(range(1, 10))
+    assert steps_of(run)[7]["reward/mean"] > 6.0
+
+
+@pytest.mark.parametrize("schedule", ["exact", "opportunistic"])
+def test_rollouts_that_other_settings_have_drawn_are_sampled_again(
+    schedule: str, letters: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    config = {**CONFIG, "model": letters, "max_steps_off_policy": 1, "schedule": schedule}
+    run_until_killed(run, config)
+    drawn = read_rollouts(rollouts_file(run, 8))
+    write_rollouts(run, 8, [with_group_reward(group, 7.0) for group in drawn.groups], drawn_as=drawn.drawn_as)
+    changed = {**config, "model": str(letters), "max_tokens": 2}
+    options = {"torch": {"threads": 1}}
+    crucible.run("rl_basic", changed, manifest="local", options=options, run_dir=run, allow_change=["max_tokens"])
+    assert steps_of(run)[7]["reward/mean"] < 6.0
+
+
+def run_until_killed(run: Path, config: Mapping[str, object]) -> None:
+    """Its eighth step is the last that is done."""
     words = [f"{key}={value}" for key, value in config.items()]
     command = ["run", "rl_basic", *words, "--manifest", "local", "-o", "torch.threads=1", "--run-dir", str(run)]
     died = subprocess.run([sys.executable, "-c", KILLED, *command], capture_output=True, text=True, timeout=300)
     assert died.returncode == -signal.SIGKILL, died.stderr
-    groups = read_rollouts(rollouts_file(run, 8)).groups  # its checkpoint is of step 6
-    write_rollouts(run, 8, [with_group_reward(group, 7.0) for group in groups])
-    crucible.resume(run)
-    assert [row["step"] for row in steps_of(run)] == list(range(1, 10))
-    assert steps_of(run)[7]["reward/mean"] > 6.0
 
 
 def with_group_reward(group: TrajectoryGroup, reward: float) -> TrajectoryGroup:

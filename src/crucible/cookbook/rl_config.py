@@ -8,8 +8,7 @@ from typing import Any, Literal
 import chz
 from chz.validators import ge, gt
 
-from crucible.cookbook.durations import seconds_of
-from crucible.cookbook.supervised_config import ScheduleName, duration, filled, finite
+from crucible.cookbook.training_config import ScheduleName, TrainingConfig, filled, finite
 from crucible.kitchen.config import REFERENCE
 from crucible.kitchen.workflows.rl_problems import turn_tokens_of
 
@@ -41,7 +40,7 @@ def options_of(text: str) -> dict[str, Any]:
 
 
 @chz.chz(typecheck=True)
-class RLConfig:
+class RLConfig(TrainingConfig):
     """Reinforcement learning with LoRA."""
 
     model: str = chz.field(
@@ -95,9 +94,6 @@ class RLConfig:
         default=0, validator=ge(0), doc="further groups per step, at most, drawn for those that are left out (0: none)"
     )
     num_substeps: int = chz.field(default=1, validator=ge(1), doc="optimizer steps per step, each on its own groups")
-    gradient_accumulation_steps: int = chz.field(
-        default=1, validator=ge(1), doc="forward_backward calls per optimizer step; their gradients add up"
-    )
     stream_minibatches: int = chz.field(
         default=1, validator=ge(1), doc="train on so many parts of a step as their groups are done (1: on all at once)"
     )
@@ -115,37 +111,13 @@ class RLConfig:
     )
     learning_rate: float = chz.field(default=3e-4, validator=[gt(0), finite], doc="peak learning rate of AdamW")
     lr_schedule: ScheduleName = chz.field(default="constant", doc="how the rate decays to the last step")
-    warmup_steps: int = chz.field(default=0, validator=ge(0), doc="steps over which the rate rises from near zero")
     max_steps: int | None = chz.field(
         default=None, doc="steps, going through the problems as often as it takes (None: epochs)"
     )
     epochs: int = chz.field(default=1, validator=ge(1), doc="passes over the problems, where max_steps is None")
     lora_rank: int = chz.field(default=16, validator=ge(1), doc="rank of the LoRA matrices")
-    lora_alpha: float = chz.field(default=32.0, validator=[gt(0), finite], doc="LoRA scale is lora_alpha / lora_rank")
-    weight_decay: float = chz.field(default=0.0, validator=[ge(0), finite], doc="AdamW's decoupled weight decay")
-    grad_clip_norm: float = chz.field(
-        default=0.0, validator=[ge(0), finite], doc="clip the gradient's global norm (0: never)"
-    )
-    save_every: int = chz.field(default=0, validator=ge(0), doc="steps between checkpoints (0: only the final one)")
-    save_every_seconds: float = chz.field(
-        default=0.0,
-        validator=[ge(0), finite],
-        doc="seconds between checkpoints that only serve to go on, each replacing the one before (0: off)",
-    )
-    keep_checkpoints: int = chz.field(
-        default=0, validator=ge(0), doc="how many of the newest periodic checkpoints stay (0: all, or keep_best alone)"
-    )
-    keep_best: int = chz.field(
-        default=0, validator=ge(0), doc="how many checkpoints stay for being the best by best_metric at their step"
-    )
     best_metric: str = chz.field(default="eval/reward/mean", validator=filled, doc="the metric that keep_best goes by")
     best_is: Literal["lowest", "highest"] = chz.field(default="highest", doc="which value of best_metric is best")
-    checkpoint_ttl: str = chz.field(
-        default="",
-        validator=duration,
-        doc="age at which a periodic checkpoint goes unless it is among the best: 90s, 12h, 7d, 2w ('': at none)",
-    )
-    eval_every: int = chz.field(default=0, validator=ge(0), doc="steps between evaluations (0: only before and after)")
     eval_groups: int = chz.field(default=32, validator=ge(0), doc="held-out problems to measure on (0: no evaluation)")
     eval_temperature: float = chz.field(
         default=0.0, validator=[ge(0), finite], doc="at which evaluations sample (0: the likeliest token)"
@@ -156,14 +128,6 @@ class RLConfig:
     )
     grader_cpu_seconds: float = chz.field(
         default=10.0, validator=[gt(0), finite], doc="CPU time that one grading may take before it is ended"
-    )
-    waive: str = chz.field(
-        default="", doc="checks of the doctor that may fail, with commas between them (all: every one; '': none)"
-    )
-    record_every: int = chz.field(
-        default=0,
-        validator=ge(-1),
-        doc="steps between those whose tokens are recorded for `crucible inspect run` (0: 1, 2, 4, 8, ...; -1: none)",
     )
 
     @property
@@ -181,11 +145,6 @@ class RLConfig:
         if self.max_tokens is not None:
             return self.max_tokens
         return turn_tokens_of(self.env, self.environment_options)
-
-    @property
-    def ttl_seconds(self) -> float:
-        """`checkpoint_ttl` in seconds; 0 where there is none."""
-        return seconds_of(self.checkpoint_ttl)
 
 
 @chz.chz(typecheck=True)

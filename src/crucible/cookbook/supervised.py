@@ -11,6 +11,7 @@ from crucible.kitchen.recipe import Recipe
 from crucible.kitchen.stages.loading import LoadDataset, OpenStream
 from crucible.kitchen.workflows.evaluation import evaluation
 from crucible.kitchen.workflows.supervised import supervised
+from crucible.kitchen.workflows.training import checkpoint_problems, warmup_problems
 
 PRESETS: Mapping[str, Mapping[str, object]] = {
     "laptop": {},
@@ -106,7 +107,16 @@ def _require_rows(config: SupervisedConfig) -> None:
 
 
 def _validate(config: SupervisedConfig) -> Iterable[Problem]:
-    yield from _retention_problems(config)
+    evaluated = config.eval_rows > 0 and (
+        config.eval_every == 1
+        or (config.eval_every > 1 and not config.save_every_tokens and config.save_every % config.eval_every == 0)
+    )
+    yield from checkpoint_problems(
+        config,
+        saves=bool(config.save_every or config.save_every_tokens),
+        evaluated=evaluated,
+        how=" (by tokens: eval_every=1), with eval_rows",
+    )
     if config.max_steps is not None and config.max_steps < 1:
         yield Problem(what="must be at least 1, or None for all steps", where="max_steps", given=str(config.max_steps))
     if config.limit is not None and config.limit < 1:
@@ -124,31 +134,7 @@ def _validate(config: SupervisedConfig) -> Iterable[Problem]:
             given=str(config.gradient_accumulation_steps),
             fix=f"Give at most {config.batch_size}, or raise batch_size",
         )
-    if config.max_steps is not None and config.warmup_steps > config.max_steps:
-        yield Problem(
-            what="is more than max_steps, so the full rate would never be reached",
-            where="warmup_steps",
-            given=str(config.warmup_steps),
-        )
-
-
-def _retention_problems(config: SupervisedConfig) -> Iterable[Problem]:
-    """What cannot be kept, and what cannot be told to be best."""
-    given = [key for key in ("keep_checkpoints", "keep_best", "checkpoint_ttl") if getattr(config, key)]
-    if given and not (config.save_every or config.save_every_tokens):
-        what, fix = "there are no periodic checkpoints that could go", "Give save_every or save_every_tokens"
-        yield Problem(what=what, where=", ".join(given), fix=fix)
-    evaluated = config.eval_rows > 0 and (
-        config.eval_every == 1
-        or (config.eval_every > 1 and not config.save_every_tokens and config.save_every % config.eval_every == 0)
-    )
-    if config.keep_best and config.best_metric.startswith("eval/") and not evaluated:
-        yield Problem(
-            what=f"a checkpoint has {config.best_metric} only if its own step is evaluated",
-            where="keep_best",
-            given=str(config.keep_best),
-            fix="Make save_every a multiple of eval_every (by tokens: eval_every=1), with eval_rows",
-        )
+    yield from warmup_problems(config)
 
 
 SL_BASIC = Recipe(

@@ -2,13 +2,12 @@
 # (chz's validators are untyped)
 """Which keys do the supervised recipes take?"""
 
-import math
-from typing import Any, Literal
+from typing import Literal
 
 import chz
 from chz.validators import ge, gt
 
-from crucible.cookbook.durations import seconds_of
+from crucible.cookbook.training_config import ScheduleName, TrainingConfig, filled, finite
 from crucible.kitchen.config import REFERENCE
 
 TrainOnName = Literal[
@@ -20,28 +19,10 @@ TrainOnName = Literal[
     "all_user_and_system_messages",
     "customized",
 ]
-ScheduleName = Literal["linear", "cosine", "constant"]
-
-
-def finite(config: Any, key: str) -> None:
-    """A validator: no infinity and no NaN."""
-    if not math.isfinite(getattr(config, key)):
-        raise ValueError(f"Expected {key} to be a finite number")
-
-
-def filled(config: Any, key: str) -> None:
-    """A validator: no empty text."""
-    if not getattr(config, key):
-        raise ValueError(f"Expected {key} to be a name, not an empty text")
-
-
-def duration(config: Any, key: str) -> None:
-    """A validator: a time such as 7d, or an empty text."""
-    seconds_of(getattr(config, key))
 
 
 @chz.chz(typecheck=True)
-class SupervisedConfig:
+class SupervisedConfig(TrainingConfig):
     """Supervised fine-tuning with LoRA."""
 
     model: str = chz.field(
@@ -65,7 +46,6 @@ class SupervisedConfig:
     train_on: TrainOnName = chz.field(default="all_assistant_messages", doc="which parts of a conversation are trained")
     learning_rate: float = chz.field(default=2e-4, validator=[gt(0), finite], doc="peak learning rate of AdamW")
     lr_schedule: ScheduleName = chz.field(default="linear", doc="how the rate decays to the last step")
-    warmup_steps: int = chz.field(default=0, validator=ge(0), doc="steps over which the rate rises from near zero")
     epochs: int = chz.field(default=1, validator=ge(1), doc="passes over the training rows")
     max_steps: int | None = chz.field(default=None, doc="stop after this many optimizer steps (None: all of them)")
     batch_size: int = chz.field(default=4, validator=ge(1), doc="rows per optimizer step")
@@ -78,34 +58,9 @@ class SupervisedConfig:
         default=1024, validator=ge(2), doc="longest row in tokens; longer ones are cut and counted"
     )
     lora_rank: int = chz.field(default=32, validator=ge(1), doc="rank of the LoRA matrices")
-    lora_alpha: float = chz.field(default=32.0, validator=[gt(0), finite], doc="LoRA scale is lora_alpha / lora_rank")
-    weight_decay: float = chz.field(default=0.0, validator=[ge(0), finite], doc="AdamW's decoupled weight decay")
-    grad_clip_norm: float = chz.field(
-        default=0.0, validator=[ge(0), finite], doc="clip the gradient's global norm (0: never)"
-    )
-    save_every: int = chz.field(default=0, validator=ge(0), doc="steps between checkpoints (0: only the final one)")
     save_every_tokens: int = chz.field(
         default=0, validator=ge(0), doc="input tokens between checkpoints, in place of steps or beside them (0: off)"
     )
-    save_every_seconds: float = chz.field(
-        default=0.0,
-        validator=[ge(0), finite],
-        doc="seconds between checkpoints that only serve to go on, each replacing the one before (0: off)",
-    )
-    keep_checkpoints: int = chz.field(
-        default=0, validator=ge(0), doc="how many of the newest periodic checkpoints stay (0: all, or keep_best alone)"
-    )
-    keep_best: int = chz.field(
-        default=0, validator=ge(0), doc="how many checkpoints stay for being the best by best_metric at their step"
-    )
-    best_metric: str = chz.field(default="eval/nll", validator=filled, doc="the metric that keep_best goes by")
-    best_is: Literal["lowest", "highest"] = chz.field(default="lowest", doc="which value of best_metric is best")
-    checkpoint_ttl: str = chz.field(
-        default="",
-        validator=duration,
-        doc="age at which a periodic checkpoint goes unless it is among the best: 90s, 12h, 7d, 2w ('': at none)",
-    )
-    eval_every: int = chz.field(default=0, validator=ge(0), doc="steps between evaluations (0: only before and after)")
     eval_rows: int = chz.field(default=32, validator=ge(0), doc="held-out rows to evaluate on (0: no evaluation)")
     limit: int | None = chz.field(
         default=None, doc="read only this many first rows of the data set (None: all of them)"
@@ -118,22 +73,9 @@ class SupervisedConfig:
         default=1000, validator=ge(1), doc="when streaming: rows that are shuffled together, each so many in turn"
     )
     seed: int = chz.field(default=0, validator=ge(0), doc="draws the adapter, the order of rows and the held-out rows")
-    waive: str = chz.field(
-        default="", doc="checks of the doctor that may fail, with commas between them (all: every one; '': none)"
-    )
-    record_every: int = chz.field(
-        default=0,
-        validator=ge(-1),
-        doc="steps between those whose tokens are recorded for `crucible inspect run` (0: 1, 2, 4, 8, ...; -1: none)",
-    )
     pipeline_depth: int = chz.field(
         default=1, validator=ge(0), doc="steps submitted before the oldest is awaited; never changes the numbers"
     )
-
-    @property
-    def ttl_seconds(self) -> float:
-        """`checkpoint_ttl` in seconds; 0 where there is none."""
-        return seconds_of(self.checkpoint_ttl)
 
 
 @chz.chz(typecheck=True)

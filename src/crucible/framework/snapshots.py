@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from crucible.errors import ConfigError
 from crucible.framework.codec import Codec, Place, codec_named
 from crucible.framework.entries import Artifact, Checkpoint, Request, Result
 from crucible.framework.file_names import plain, under
@@ -198,13 +199,31 @@ class Snapshots:
 
     async def retain(self) -> None:
         """Discard the checkpoints that nothing keeps any more. What a kill left of this is done by the next call:
-        after a resume, all that the journal knows is looked at."""
+        after a resume, all that the journal knows is looked at.
+
+        Raises:
+            ConfigError: if the best are to stay by a metric that no step has.
+        """
+        self._require_metrics()
         going = doomed(self._held, values=self._values, age=self._age)
         self._held = [one for one in self._held if not any(one is other for other in going)]
         staying = frozenset[str]().union(*(one.names for one in self._held))
         for name, old in [pair for one in going for pair in one.slots.items()]:
             if old.name not in staying:
                 await self._codecs[name].discard(old.data, self.place(old.name))
+
+    def _require_metrics(self) -> None:
+        """Stop if no step has the metric that the best checkpoints are told by: a step that has a later one's row
+        behind it has all of its own."""
+        rows = self._journal.metrics
+        for keep, step in [(one.keep, int(one.lines[0].get("step", -1))) for one in self._held if one.lines]:
+            if keep is None or not keep.best or any(keep.metric in row.values for row in rows):
+                continue
+            if any(row.step > step for row in rows):
+                names = sorted({name for row in rows if row.step == step for name in row.values})
+                what = f"the best checkpoints are to stay by a metric that step {step} does not have"
+                fix = f"Give one that is recorded then: {', '.join(names) or 'there is none'}"
+                raise ConfigError.of(what, where=keep.stage, given=keep.metric, fix=fix)
 
     def _values(self, metric: str) -> dict[int, float]:
         """A metric's values by step, the latest of each; a NaN is none."""

@@ -4,6 +4,7 @@ chz stops at its first error, so each key is tried on its own first; then the ob
 names code: a field is a number, a string, a truth value, or a choice of them.
 """
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -79,7 +80,11 @@ class Configured:
 
 
 def config_fields(config: type[Any]) -> dict[str, ConfigField]:
-    """The config class's keys, in the order written."""
+    """The config class's keys, in the order written; those that are its own before those of the classes it extends."""
+    line = [set(inspect.get_annotations(each)) for each in config.__mro__[::-1]]
+    fields = sorted(
+        chz.chz_fields(config).items(), key=lambda item: -min(n for n, own in enumerate(line) if item[0] in own)
+    )
     return {
         name: ConfigField(
             name=name,
@@ -88,7 +93,7 @@ def config_fields(config: type[Any]) -> dict[str, ConfigField]:
             help=field._doc,  # pyright: ignore[reportPrivateUsage]  (chz gives it no public name)
             may_be_local=bool((field.metadata or {}).get("may_be_local")),
         )
-        for name, field in chz.chz_fields(config).items()
+        for name, field in fields
     }
 
 

@@ -8,6 +8,7 @@ from crucible.framework import Reads, Stage, StageContext
 from crucible.kitchen.policies import Policies
 from crucible.kitchen.rl_slots import LearningBatch
 from crucible.ports import SamplingClient, TrainingClient
+from crucible.ports.sampling_client import SamplingSession
 from crucible.ports.training_client import ForwardBackwardOutput, TrainingSession
 from crucible.train.rl.gap import (
     UNDIAGNOSED,
@@ -98,22 +99,23 @@ class CheckSamplerGap(Stage):
         datums, outputs = ctx.read(self.batch).datums, ctx.read(self.result).loss_fn_outputs
         drew = [policy for policy in ctx.read(self.policies).entries if policy.weights.policy_version == version]
         saved = await training.save_weights_for_sampler(ctx.read(self.session), "gap-alarm", overwrite=True)
-        snapshot = await sampling.start_session(model_path=saved.path)
-        base = await sampling.start_session(base_model=self.model)
+        opened: list[SamplingSession] = []
         try:
+            opened.append(await sampling.start_session(model_path=saved.path))
+            opened.append(await sampling.start_session(base_model=self.model))
             evidence = await gather_evidence(
                 sampling,
                 [datums[place] for place in places],
                 [outputs[place] for place in places],
                 session=drew[-1].session,
-                snapshot=snapshot,
-                base=base,
+                snapshot=opened[0],
+                base=opened[1],
                 temperature=self.temperature,
             )
             return evidence, saved.policy_version
         finally:
-            await sampling.close_session(snapshot)
-            await sampling.close_session(base)
+            for session in opened:
+                await sampling.close_session(session)
             await training.delete_checkpoint(saved.path)
 
     def _stop(self, ctx: StageContext, gap: SamplerGap, diagnosis: GapDiagnosis) -> None:

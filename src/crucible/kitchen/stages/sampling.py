@@ -143,10 +143,12 @@ class StartRollouts(Stage):
     """Start the groups of a step, all at once, sampled by the newest policy that this stage sees; nothing is awaited.
 
     Groups that are in the run's record (it was killed after it had written them, and went back to a checkpoint) are
-    taken from there: with `replay="same_policy"` if the policy of now has sampled them, which then would sample the
-    same again; with `"always"` whoever has, for a schedule that depends on the clock.
+    taken from there if they were drawn under the same settings: with `replay="same_policy"` if the policy of now has
+    sampled them, which then would sample the same again; with `"always"` whoever has, for a schedule that depends on
+    the clock.
 
-    on_failure: `fail`, `retry` or `minimum`. seed: the run's.
+    on_failure: `fail`, `retry` or `minimum`. seed: the run's. drawn_as: stands for all settings that rollouts follow
+    from.
     """
 
     ports: ClassVar = (SamplingClient,)
@@ -161,6 +163,7 @@ class StartRollouts(Stage):
     temperature: float = 1.0
     on_failure: str = "fail"
     replay: str = "same_policy"
+    drawn_as: str = ""
     seed: int = 0
 
     def check(self) -> Iterable[Problem]:
@@ -174,7 +177,7 @@ class StartRollouts(Stage):
     async def execute(self, ctx: StageContext) -> None:
         iteration, policy = ctx.read(self.iteration), ctx.read(self.policies).newest
         builders = ctx.read(self.problems).get_batch(iteration)
-        found = _recorded(ctx, iteration + 1)
+        found = _recorded(ctx, iteration + 1, self.drawn_as)
         if found and (self.replay == "always" or _same(found, builders, policy.weights, self.temperature)):
             ctx.write(self.into, RolloutsInFlight(sampler=None, waiting=[_ready(group) for group in found]))
             return
@@ -201,13 +204,15 @@ class StartRollouts(Stage):
         ctx.emit("rollout.group", {"done": done, "total": len(tasks), "step": step, "total_steps": steps})
 
 
-def _recorded(ctx: StageContext, step: int) -> Sequence[TrajectoryGroup]:
-    """The groups that this run has on record of the step; none where it has no such record, or a damaged one."""
+def _recorded(ctx: StageContext, step: int, drawn_as: str) -> Sequence[TrajectoryGroup]:
+    """The groups that this run has on record of the step; none where it has no such record, one of other settings, or
+    a damaged one."""
     if ctx.run.run_dir is None:
         return ()
     path = rollouts_file(ctx.run.run_dir, step)
     try:
-        return read_rollouts(path).groups if path.exists() else ()
+        found = read_rollouts(path) if path.exists() else None
+        return () if found is None or found.drawn_as != drawn_as else found.groups
     except DataError as error:
         ctx.emit("rollouts.unreadable", {"step": step}, {"message": str(error)})
         return ()
@@ -279,13 +284,16 @@ class AwaitRollouts(Stage):
 
 
 class RecordRollouts(Stage):
-    """Write the step's groups to the run's record, before anything is learned from them."""
+    """Write the step's groups to the run's record, before anything is learned from them. drawn_as: as `StartRollouts`
+    has it."""
 
     iteration: Reads[int]
     rollouts: Reads[StepRollouts]
+    drawn_as: str = ""
 
     async def execute(self, ctx: StageContext) -> None:
         rollouts, folder = ctx.read(self.rollouts), ctx.run.run_dir
         if folder is None or rollouts.recorded:
             return
-        await asyncio.to_thread(write_rollouts, folder, ctx.read(self.iteration) + 1, rollouts.groups)
+        step = ctx.read(self.iteration) + 1
+        await asyncio.to_thread(write_rollouts, folder, step, rollouts.groups, drawn_as=self.drawn_as)

@@ -17,7 +17,7 @@ from crucible.kitchen.stages.learning import (
     PenalizeDistance,
     UpdatePolicy,
 )
-from crucible.kitchen.stages.loading import InitSession, InitTokenizer, LoadWeights
+from crucible.kitchen.stages.loading import InitTokenizer, LoadWeights
 from crucible.kitchen.stages.measuring import EvaluateEnvironment
 from crucible.kitchen.stages.reporting import LogRLMetrics, RecordLearned, SummarizeRL
 from crucible.kitchen.stages.sampling import (
@@ -31,9 +31,10 @@ from crucible.kitchen.stages.sampling import (
     SavePolicy,
     StartRollouts,
 )
-from crucible.kitchen.stages.saving import CloseSession, SaveCheckpoint, SaveFinalWeights, SaveNowAndThen
-from crucible.kitchen.stages.updating import AwaitFuture, StartClock
-from crucible.kitchen.workflows.rl_settings import RLSettings
+from crucible.kitchen.stages.saving import CloseSession, SaveFinalWeights, SaveNowAndThen
+from crucible.kitchen.stages.updating import AwaitFuture
+from crucible.kitchen.workflows.rl_settings import RLSettings, drawn_as
+from crucible.kitchen.workflows.training import init_session, save_checkpoint, start_clocks
 from crucible.train.rl.policy_losses import loss_fn_config
 
 
@@ -47,8 +48,7 @@ def rl(settings: RLSettings) -> Workflow:
             *prepare(settings, examine=True),
             *([OpenReference("open_reference", into=r.REFERENCE, model=settings.model)] if settings.kl_coef else []),
             *([_evaluate(settings, "eval_before", "before")] if evaluate else []),
-            StartClock("start_clock", into=s.SETTLED_AT),
-            *([StartClock("start_saving_clock", into=s.SAVED_AT)] if settings.save_every_seconds else []),
+            *start_clocks(settings),
             _steps(settings),
             *([_evaluate(settings, "eval_after", "after")] if evaluate else []),
             *([CloseReference("close_reference", reference=r.REFERENCE)] if settings.kl_coef else []),
@@ -126,17 +126,7 @@ def prepare(settings: RLSettings, *, checkpoint: str = "", examine: bool = False
             cpu_seconds=settings.grader_cpu_seconds,
         ),
         *([gate] if examine else []),
-        InitSession(
-            "init_session",
-            model=settings.model,
-            session=s.SESSION,
-            step=s.STEP,
-            tokens=s.TOKENS,
-            totals=s.TOTALS,
-            lora_rank=settings.lora_rank,
-            lora_alpha=settings.lora_alpha,
-            seed=settings.seed,
-        ),
+        init_session(settings),
         *weights,
         BeginLiveWork("begin_live_work", live=r.LIVE),
         FirstPolicy("first_policy", session=s.SESSION, live=r.LIVE, policies=r.POLICIES),
@@ -195,6 +185,7 @@ def _start(settings: RLSettings) -> StartRollouts:
         temperature=settings.temperature,
         on_failure=settings.on_failure,
         replay="always" if ahead and settings.schedule == "opportunistic" else "same_policy",
+        drawn_as=drawn_as(settings),
         seed=settings.seed,
     )
 
@@ -285,7 +276,7 @@ def _when_all_are_there(settings: RLSettings, loss: Mapping[str, Any]) -> list[N
             into=r.ROLLOUTS,
             more=settings.dynamic_sampling,
         ),
-        RecordRollouts("record_rollouts", iteration=r.ITERATION, rollouts=r.ROLLOUTS),
+        RecordRollouts("record_rollouts", iteration=r.ITERATION, rollouts=r.ROLLOUTS, drawn_as=drawn_as(settings)),
         Assemble(
             "assemble",
             rollouts=r.ROLLOUTS,
@@ -314,7 +305,9 @@ def _as_they_come(settings: RLSettings, loss: Mapping[str, Any]) -> list[Node]:
             **loss,
             **_taught(settings),
         ),
-        RecordRollouts("record_rollouts", iteration=r.ITERATION, rollouts=r.STREAMED_ROLLOUTS),
+        RecordRollouts(
+            "record_rollouts", iteration=r.ITERATION, rollouts=r.STREAMED_ROLLOUTS, drawn_as=drawn_as(settings)
+        ),
     ]
 
 
@@ -324,16 +317,7 @@ def _now_and_then(settings: RLSettings) -> list[Node]:
     if settings.eval_every and settings.eval_groups:
         nodes.append(When(Every(settings.eval_every, of=s.STEP), [_evaluate(settings, "evaluate", "during")]))
     if settings.save_every:
-        save = SaveCheckpoint(
-            "save_checkpoint",
-            step=s.STEP,
-            epoch=r.EPOCH,
-            keep_newest=settings.keep_checkpoints,
-            keep_best=settings.keep_best,
-            metric=settings.best_metric,
-            highest=settings.best_is == "highest",
-            ttl_seconds=settings.ttl_seconds,
-        )
+        save = save_checkpoint(settings, epoch=r.EPOCH)
         nodes.append(When(Every(settings.save_every, of=s.STEP), [save]))
     if settings.save_every_seconds:
         nodes.append(SaveNowAndThen("save_now_and_then", saved_at=s.SAVED_AT, seconds=settings.save_every_seconds))

@@ -5,20 +5,19 @@ from typing import Any, Protocol
 
 from crucible.errors import ConfigError, Problem
 from crucible.kitchen.workflows.rl_settings import RLSettings
+from crucible.kitchen.workflows.training import CheckpointChoices, checkpoint_problems, warmup_problems
 from crucible.train.rl.assembly import LengthNorm, check_length_norm
 from crucible.train.rl.environments.registry import environment_problems, find_environment
 from crucible.train.rl.policy_losses import loss_fn_config
 
 
-class RLChoices(RLSettings, Protocol):
+class RLChoices(RLSettings, CheckpointChoices, Protocol):
     """What the workflow is told, and what a user may leave to the environment."""
 
     @property
     def max_tokens(self) -> int | None: ...
     @property
     def length_norm(self) -> LengthNorm: ...
-    @property
-    def checkpoint_ttl(self) -> str: ...
 
 
 def turn_tokens_of(env: str, options: Mapping[str, Any]) -> int:
@@ -37,14 +36,13 @@ def rl_problems(config: RLChoices) -> Iterable[Problem]:
     yield from wrong
     yield from _loss_problems(config)
     yield from _mode_problems(config)
-    yield from _retention_problems(config)
+    evaluated = config.eval_groups > 0 and config.eval_every > 0 and config.save_every % config.eval_every == 0
+    yield from checkpoint_problems(config, saves=config.save_every > 0, evaluated=evaluated, how=", with eval_groups")
     for key in ("max_steps", "max_turns", "max_tokens", "rows"):
         value = getattr(config, key)
         if value is not None and value < 1:
             yield Problem(what="must be at least 1, or None", where=key, given=str(value))
-    if config.max_steps is not None and config.warmup_steps > config.max_steps > 0:
-        what = "is more than max_steps, so the full rate would never be reached"
-        yield Problem(what=what, where="warmup_steps", given=str(config.warmup_steps))
+    yield from warmup_problems(config)
     if not wrong and config.overlong_buffer > config.turn_tokens:
         what = f"is more than max_tokens ({config.turn_tokens}): every answer would lose reward"
         yield Problem(what=what, where="overlong_buffer", given=str(config.overlong_buffer))
@@ -100,19 +98,3 @@ def _streaming_problems(config: RLChoices) -> Iterable[Problem]:
         if getattr(config, key) > 1:
             what = "and stream_minibatches both say how a step is cut"
             yield Problem(what=what, where=key, given=str(getattr(config, key)), fix="Give one of them")
-
-
-def _retention_problems(config: RLChoices) -> Iterable[Problem]:
-    """What cannot be kept, and what cannot be told to be best."""
-    given = [key for key in ("keep_checkpoints", "keep_best", "checkpoint_ttl") if getattr(config, key)]
-    if given and not config.save_every:
-        what, fix = "there are no periodic checkpoints that could go", "Give save_every"
-        yield Problem(what=what, where=", ".join(given), fix=fix)
-    evaluated = config.eval_groups > 0 and config.eval_every > 0 and config.save_every % config.eval_every == 0
-    if config.keep_best and config.best_metric.startswith("eval/") and not evaluated:
-        yield Problem(
-            what=f"a checkpoint has {config.best_metric} only if its own step is evaluated",
-            where="keep_best",
-            given=str(config.keep_best),
-            fix="Make save_every a multiple of eval_every, with eval_groups",
-        )

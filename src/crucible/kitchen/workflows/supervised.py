@@ -4,91 +4,43 @@ from typing import Any, Protocol
 
 from crucible.framework import Compare, Condition, Every, Loop, Named, Node, Or, Range, When, Workflow
 from crucible.kitchen import slots as s
-from crucible.kitchen.slots import SETTLED_AT
 from crucible.kitchen.stages.batching import GetBatch, RenderBatch, SetEpoch
 from crucible.kitchen.stages.evaluating import Evaluate, ShowSample, Summarize
 from crucible.kitchen.stages.examining import ExamineData
 from crucible.kitchen.stages.loading import (
     BuildStreamedDataset,
     BuildSupervisedDataset,
-    InitSession,
     InitTokenizer,
     LoadDataset,
     OpenStream,
 )
 from crucible.kitchen.stages.recording import RecordTokens
-from crucible.kitchen.stages.saving import TOKENS_PASSED, CloseSession, SaveCheckpoint, SaveFinalWeights, SaveNowAndThen
+from crucible.kitchen.stages.saving import TOKENS_PASSED, CloseSession, SaveFinalWeights, SaveNowAndThen
 from crucible.kitchen.stages.updating import (
     AwaitFuture,
     FinishEpoch,
     ForwardBackward,
     LogStepMetrics,
     OptimStep,
-    StartClock,
 )
+from crucible.kitchen.workflows.training import TrainingSettings, init_session, save_checkpoint, start_clocks
 
 
-class SupervisedSettings(Protocol):
-    """What the supervised workflow must be told. A recipe's config has these and is passed as it is."""
+class SupervisedSettings(TrainingSettings, Protocol):
+    """What the supervised workflow must be told beside it."""
 
-    @property
-    def model(self) -> str: ...
-    @property
-    def renderer(self) -> str: ...
     @property
     def train_on(self) -> str: ...
     @property
-    def learning_rate(self) -> float: ...
-    @property
-    def lr_schedule(self) -> str: ...
-    @property
-    def warmup_steps(self) -> int: ...
-    @property
-    def epochs(self) -> int: ...
-    @property
-    def max_steps(self) -> int | None: ...
-    @property
     def batch_size(self) -> int: ...
-    @property
-    def gradient_accumulation_steps(self) -> int: ...
     @property
     def max_length(self) -> int: ...
     @property
-    def lora_rank(self) -> int: ...
-    @property
-    def lora_alpha(self) -> float: ...
-    @property
-    def save_every(self) -> int: ...
-    @property
     def save_every_tokens(self) -> int: ...
-    @property
-    def save_every_seconds(self) -> float: ...
-    @property
-    def keep_checkpoints(self) -> int: ...
-    @property
-    def keep_best(self) -> int: ...
-    @property
-    def best_metric(self) -> str: ...
-    @property
-    def best_is(self) -> str: ...
-    @property
-    def ttl_seconds(self) -> float: ...
-    @property
-    def eval_every(self) -> int: ...
     @property
     def shuffle_buffer(self) -> int: ...
     @property
-    def seed(self) -> int: ...
-    @property
-    def weight_decay(self) -> float: ...
-    @property
-    def grad_clip_norm(self) -> float: ...
-    @property
     def pipeline_depth(self) -> int: ...
-    @property
-    def waive(self) -> str: ...
-    @property
-    def record_every(self) -> int: ...
 
 
 def supervised(
@@ -131,8 +83,7 @@ def supervised(
             *prepare(settings, load=load, row_format=row_format, examine=True),
             evaluate("eval_before", "before"),
             ShowSample("sample_before", session=s.SESSION, heldout=s.HELDOUT, label="before"),
-            StartClock("start_clock", into=SETTLED_AT),
-            *([StartClock("start_saving_clock", into=s.SAVED_AT)] if settings.save_every_seconds else []),
+            *start_clocks(settings),
             epochs,
             SaveFinalWeights("save_final", session=s.SESSION, step=s.STEP),
             evaluate("eval_after", "after"),
@@ -178,17 +129,7 @@ def prepare(
         InitTokenizer("init_tokenizer", model=settings.model, tokenizer=s.TOKENIZER),
         _build(settings, load, row_format),
         *([gate] if examine else []),
-        InitSession(
-            "init_session",
-            model=settings.model,
-            session=s.SESSION,
-            step=s.STEP,
-            tokens=s.TOKENS,
-            totals=s.TOTALS,
-            lora_rank=settings.lora_rank,
-            lora_alpha=settings.lora_alpha,
-            seed=settings.seed,
-        ),
+        init_session(settings),
     ]
 
 
@@ -256,16 +197,7 @@ def _now_and_then(settings: SupervisedSettings, evaluate: "_EvaluateAt") -> list
         reads = {"tokens": s.TOKENS, "batch": s.BATCH}
         due.append(Named(TOKENS_PASSED, {"every": settings.save_every_tokens}, reads))
     if due:
-        save = SaveCheckpoint(
-            "save_checkpoint",
-            step=s.STEP,
-            epoch=s.EPOCH,
-            keep_newest=settings.keep_checkpoints,
-            keep_best=settings.keep_best,
-            metric=settings.best_metric,
-            highest=settings.best_is == "highest",
-            ttl_seconds=settings.ttl_seconds,
-        )
+        save = save_checkpoint(settings, epoch=s.EPOCH)
         nodes.append(When(due[0] if len(due) == 1 else Or(*due), [save]))
     if settings.save_every_seconds:
         nodes.append(SaveNowAndThen("save_now_and_then", saved_at=s.SAVED_AT, seconds=settings.save_every_seconds))
@@ -296,7 +228,7 @@ def _settle(settings: SupervisedSettings) -> list[Node]:
             optim=s.OPTIM_RESULT,
             total_steps=s.TOTAL_STEPS,
             totals=s.TOTALS,
-            settled_at=SETTLED_AT,
+            settled_at=s.SETTLED_AT,
         ),
     ]
 

@@ -56,11 +56,13 @@ Purpose: TypeAlias = Literal["step", "eval"]
 
 @dataclass(frozen=True, kw_only=True)
 class Rollouts:
-    """The groups of a step, in their order. step: from 1; of an evaluation, the steps done before it."""
+    """The groups of a step, in their order. step: from 1; of an evaluation, the steps done before it. drawn_as: as in
+    `RolloutsHead`."""
 
     step: int
     purpose: Purpose
     groups: tuple[TrajectoryGroup, ...]
+    drawn_as: str = ""
 
 
 class RolloutsHead(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,7 +70,7 @@ class RolloutsHead(msgspec.Struct, frozen=True, kw_only=True):
 
     step: as in `Rollouts`. groups: how many lines follow. metrics: as `rollout_metrics` has them. lowest, highest: of
     the members' rewards; None without any. ended: how many members, by how. tokens: seen and sampled, each member's
-    last turn standing for all.
+    last turn standing for all. drawn_as: stands for the settings that they were drawn under; "" where nothing does.
     """
 
     version: int
@@ -80,6 +82,7 @@ class RolloutsHead(msgspec.Struct, frozen=True, kw_only=True):
     highest: Figure
     ended: dict[str, int]
     tokens: int
+    drawn_as: str = ""
 
 
 class LearnedGroup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -115,7 +118,9 @@ def rollout_files(run_dir: Path, purpose: Purpose = "step") -> list[Path]:
     return sorted((run_dir / FOLDER).glob(f"{purpose}-*.jsonl"))
 
 
-def write_rollouts(run_dir: Path, step: int, groups: Sequence[TrajectoryGroup], *, purpose: Purpose = "step") -> Path:
+def write_rollouts(
+    run_dir: Path, step: int, groups: Sequence[TrajectoryGroup], *, purpose: Purpose = "step", drawn_as: str = ""
+) -> Path:
     """Write the groups of a step, whole or not at all.
 
     Raises:
@@ -123,7 +128,7 @@ def write_rollouts(run_dir: Path, step: int, groups: Sequence[TrajectoryGroup], 
         OSError: if the disk will not have it.
     """
     path = rollouts_file(run_dir, step, purpose)
-    head = _head(step, purpose, groups)
+    head = _head(step, purpose, groups, drawn_as)
     write_atomically(path, msgspec.json.encode(head) + b"\n" + b"".join(encode_group(group) for group in groups))
     return path
 
@@ -140,7 +145,7 @@ def read_rollouts(path: Path) -> Rollouts:
         what = f"is no whole record of rollouts: it has {max(len(lines) - 1, 0)} of {head.groups} groups"
         raise DataError.of(what, where=str(path), fix=_FIX)
     groups = tuple(decode_group(line, where=f"{path}:{number}") for number, line in enumerate(lines[1:], start=2))
-    return Rollouts(step=head.step, purpose=head.purpose, groups=groups)
+    return Rollouts(step=head.step, purpose=head.purpose, groups=groups, drawn_as=head.drawn_as)
 
 
 def read_head(path: Path) -> RolloutsHead:
@@ -207,7 +212,7 @@ class _Version(msgspec.Struct, frozen=True):
 _Found = TypeVar("_Found", RolloutsHead, _Learned)
 
 
-def _head(step: int, purpose: Purpose, groups: Sequence[TrajectoryGroup]) -> RolloutsHead:
+def _head(step: int, purpose: Purpose, groups: Sequence[TrajectoryGroup], drawn_as: str) -> RolloutsHead:
     members = [one for group in groups for one in group.trajectories]
     rewards = [reward for group in groups for reward in group.rewards if reward is not None]
     last = [turn for one in members for turn in one.transitions[-1:]]
@@ -221,6 +226,7 @@ def _head(step: int, purpose: Purpose, groups: Sequence[TrajectoryGroup]) -> Rol
         highest=figure_of(max(rewards)) if rewards else None,
         ended={how: sum(one.ended == how for one in members) for how in sorted({one.ended for one in members})},
         tokens=sum(turn.observation.length + len(turn.action.tokens) for turn in last),
+        drawn_as=drawn_as,
     )
 
 
