@@ -27,7 +27,7 @@ from crucible.adapters.assets import resolve_model
 
 ROOM = "benchmarks.grpo_vs_trl"
 TORCH = "torch==2.13.0"
-TRL_SETTINGS: Mapping[str, str] = {"trl": "trl", "trl_best": "bf16_weights_no_autocast"}
+TRL_SETTINGS: Mapping[str, str] = {"trl": "trl", "trl_best": "accumulated_no_checkpointing"}
 OURS = {"ours": "ours", "ours_recipe": "recipe"}
 CONTESTANTS = (*OURS, *TRL_SETTINGS)
 TUNED = (

@@ -1,7 +1,7 @@
 """Is a completion what the model's plain forward would give, and a function of prompt, weights and seed alone?"""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +22,11 @@ from completions import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from crucible.adapters.assets import resolve_model
 from crucible.adapters.tokenizer import HfTokenizer
+from crucible.engine.decoding_pass import DecodingPass, PromptPart
 from crucible.engine.decoding_probe import Prepared, prepare
 from crucible.engine.decoding_request import DecodeRequest
 from crucible.engine.lora import LoraMatrices
@@ -252,3 +254,50 @@ def test_the_packaged_model_knows_the_capital_of_france(dtype: str) -> None:
     assert read is not None
     gap = np.abs(np.array(read[len(ids) :], dtype=float) - np.array(sequence.logprobs))
     assert gap.max() < (1e-4 if dtype == "float32" else 0.25)  # bfloat16: other kernels, tenths of a nat; 0.10 seen
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3"])
+def test_short_prompts_are_read_together_and_each_as_if_alone(
+    model_folder: Callable[[str], Path], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = loaded_model(model_folder(name))
+    prepared = prepare(loaded, slots=32)
+    weights = [adapter(loaded, seed=1), None, adapter(loaded, seed=2)]
+    text = [*LONG_PROMPT, *PROMPT]
+    asked = [
+        request(text[:length], weights=weights[place % 3], prompt_logprobs=True, seed=place)
+        for place, length in enumerate([2, 9, 17, 1, 30, 12, 70, 5])
+    ]
+    alone = [answers(decoder(loaded, prepared=prepared), each)[0] for each in asked]
+    passes: list[int] = []
+    plain = DecodingPass.prompts
+
+    def counted(self: DecodingPass, parts: Sequence[PromptPart], *, width: int) -> list[Tensor]:
+        passes.append(len(parts))
+        return plain(self, parts, width=width)
+
+    monkeypatch.setattr(DecodingPass, "prompts", counted)
+    assert answers(decoder(loaded, prepared=prepared), *asked) == alone
+    assert sum(passes) == 6 and len(passes) < 4  # one has nothing to read before its last token, one is longer
+
+
+def test_a_prompt_that_cannot_be_read_fails_alone_among_those_read_with_it(
+    tiny: tuple[LoadedModel, Prepared], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [request(PROMPT[:length], seed=length) for length in (4, 5, 6)]
+    alone = answers(decoder(tiny[0], prepared=tiny[1]), asked[0])[0]
+    plain = DecodingPass.prompts
+
+    def failing(self: DecodingPass, parts: Sequence[PromptPart], *, width: int) -> list[Tensor]:
+        if any(part.end == 4 for part in parts):  # the second's
+            raise RuntimeError("a kernel that will not")
+        return plain(self, parts, width=width)
+
+    monkeypatch.setattr(DecodingPass, "prompts", failing)
+    busy = decoder(tiny[0], prepared=tiny[1])
+    futures = [busy.add(each) for each in asked]
+    while busy.busy:
+        busy.step()
+    assert futures[0].result(timeout=0) == alone
+    assert str(futures[1].exception(timeout=0)) == "a kernel that will not"
+    assert futures[2].exception(timeout=0) is None

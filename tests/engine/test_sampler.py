@@ -1,5 +1,6 @@
 """Do requests on several base models and sessions share the sampler, each with its own weights?"""
 
+import os
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 from completions import LONG_PROMPT, TOKENIZER, adapter, answers, decoder, loaded_model, request
 
+from crucible.engine.memory import MemoryLedger
 from crucible.engine.options import EngineOptions
 from crucible.engine.sampler import Sampler
 from crucible.engine.weights import OpenWeights
@@ -117,3 +119,33 @@ def test_that_a_model_is_decoded_one_at_a_time_is_said_once(
     (said,) = caplog.messages
     assert ": completions are decoded one at a time: " in said
     shared.fail(RuntimeError("enough"))
+
+
+@pytest.mark.parametrize(("room", "together"), [(0, 1), (4, 4), (8, 8)])
+def test_sequences_wait_until_there_is_room_for_them_at_their_longest(
+    room: int, together: int, llama: Path, tmp_path: Path
+) -> None:
+    weights, free = open_weights(llama), sampler(tmp_path)
+    longest = 64 * free.kv_bytes(weights.loaded, tokens=1)  # a block of tokens
+
+    def left() -> float:
+        return room * longest - bounded.statistics()["kv_bytes"] + prompt
+
+    bounded = Sampler(EngineOptions(checkpoint_dir=tmp_path, slots=8), room=left)
+    prompt = free.kv_bytes(weights.loaded, tokens=len(LONG_PROMPT) - 1)
+    future, most = ask(bounded, weights, samples=12), 0.0
+    while bounded.busy:
+        bounded.step()
+        most = max(most, bounded.statistics()["sequences_decoding"])
+    alone = ask(free, weights, samples=12)
+    run(free)
+    assert most == together
+    assert future.result(timeout=0).sequences == alone.result(timeout=0).sequences
+
+
+def test_without_a_limit_keys_and_values_leave_half_of_the_machine_free() -> None:
+    memory = MemoryLedger(None)
+    assert 0 < 2 * memory.room_to_grow() <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory.also = lambda: 2e15
+    assert memory.room_to_grow() < 0
+    assert MemoryLedger(1000).room_to_grow() == 1000

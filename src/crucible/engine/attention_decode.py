@@ -6,7 +6,8 @@ Inside `reading(...)`, the models' attention (`attention.py`) is handed over: ne
 queries attend to all that was stored. This file has the reading of a prompt; `attention_slots.py` the decoding.
 """
 
-from collections.abc import Callable, Generator
+import itertools
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -109,3 +110,28 @@ class PromptAttention:
             scale=scale,
             enable_gqa=query.shape[1] != key.shape[1],
         ).transpose(1, 2)
+
+
+class PromptsAttention:
+    """Reads some tokens of several prompts at once: rows end to end, those behind the last of no account.
+
+    parts: each as if it were read alone.
+    """
+
+    def __init__(self, parts: Sequence[tuple[PromptKv, int, int]]) -> None:
+        """parts: (keys and values, start, end)."""
+        ends = itertools.accumulate(end - start for _, start, end in parts)
+        self._rows = [slice(last - end + start, last) for last, (_, start, end) in zip(ends, parts, strict=True)]
+        self._parts = [PromptAttention(kv, start=start, end=end) for kv, start, end in parts]
+
+    def visible(self, mask_function: MaskFunction, local_size: int | None) -> Visible:
+        """See `CachedAttention`: what each part sees."""
+        return Visible([part.visible(mask_function, local_size) for part in self._parts])
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, visible: Visible, scale: float) -> Tensor:
+        """See `CachedAttention`."""
+        output = query.new_zeros(1, query.shape[2], query.shape[1], value.shape[3])
+        for rows, part, seen in zip(self._rows, self._parts, visible.keys, strict=True):
+            q, k, v = (each[:, :, rows].contiguous() for each in (query, key, value))
+            output[:, rows] = part.attend(q, k, v, seen, scale)
+        return output

@@ -9,10 +9,14 @@ weights and seed alone rests on rows whose bits depend on nothing beside them: `
 """
 
 import concurrent.futures
+import math
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
 
 from crucible.engine.decoding_draw import NextToken
 from crucible.engine.decoding_job import Job
-from crucible.engine.decoding_pass import DecodingPass
+from crucible.engine.decoding_pass import DecodingPass, PromptPart
 from crucible.engine.decoding_probe import Prepared
 from crucible.engine.decoding_report import BLOCK_ROWS
 from crucible.engine.decoding_request import DecodeRequest, check
@@ -30,12 +34,23 @@ _READS = 4
 class SlotDecoder:
     """Decodes requests on one base model. It has no thread: `step` does one unit of work.
 
-    A request's failure is its own. Requests get slots in turn, the one with the fewest first.
+    A request's failure is its own. Requests get slots in turn, the one with the fewest first, as long as there is room
+    for their keys and values.
+
+    token_bytes: of a token's keys and values. room: bytes that more of them may take; one sequence is always decoded.
     """
 
-    def __init__(self, loaded: LoadedModel, prepared: Prepared) -> None:
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        prepared: Prepared,
+        *,
+        token_bytes: int = 0,
+        room: Callable[[], float] = lambda: math.inf,
+    ) -> None:
         self._pass = DecodingPass(loaded, prepared.linears)
-        self._slots = Slots(prepared.widths)
+        self._token_bytes, self._room = token_bytes, room
+        self._slots, self._widths = Slots(prepared.widths), prepared.widths
         self._jobs: list[Job] = []
         self._reads = 0
 
@@ -69,11 +84,11 @@ class SlotDecoder:
         }
 
     def step(self) -> None:
-        """Read a chunk of a prompt, or one token in every slot."""
-        job = self._to_read()
-        if job is not None and (not self._slots.live or self._reads < _READS):
+        """Read a chunk of a prompt, or short ones of several, or one token in every slot."""
+        jobs = self._to_read()
+        if jobs and (not self._slots.live or self._reads < _READS):
             self._reads += 1
-            self._read(job)
+            self._read(jobs)
             return
         self._reads = 0
         self._admit()
@@ -84,24 +99,57 @@ class SlotDecoder:
         for job in list(self._jobs):
             self._drop(job, error)
 
-    def _to_read(self) -> Job | None:
-        """The request whose prompt is next. No more prompts are held than there are slots."""
+    def _to_read(self) -> list[Job]:
+        """The request whose prompt is next, and others whose next tokens fit into the same rows. No more prompts are
+        held than there are slots."""
         held = sum(1 for job in self._jobs if not job.readable)
-        return next((job for job in self._jobs if job.readable and (held < self._slots.most or not job.waiting)), None)
+        found: list[Job] = []
+        rows = 0
+        for job in self._jobs:
+            if not job.readable or (held + len(found) >= self._slots.most and job.waiting):
+                continue
+            count = len(_next_part(job).tokens)
+            if not found and count > self._together:
+                return [job]
+            if rows + count <= self._together:
+                found.append(job)
+                rows += count
+        return found
 
-    def _read(self, job: Job) -> None:
-        request, start = job.request, job.read
-        tokens = request.prompt[start : min(start + CHUNK, job.kv.length)]
+    @property
+    def _together(self) -> int:
+        """Most tokens of prompts that are read as rows of a width."""
+        return self._widths[-1] if len(self._widths) > 1 else 0
+
+    def _read(self, jobs: Sequence[Job]) -> None:
+        parts = [_next_part(job) for job in jobs]
         try:
-            hidden = self._pass.prompt(tokens, job.kv, start=start, adapter=request.adapter)
-            for row in range(0, len(tokens), BLOCK_ROWS):
-                block = hidden[row : row + BLOCK_ROWS]
-                if job.report.wants(start + row + len(block)):
-                    job.report.take(start + row, self._pass.logits(block, request.adapter))
+            found = self._hidden(parts)
         except Exception as error:  # noqa: BLE001  (its reader gets whatever went wrong with this request alone)
+            if len(jobs) == 1:
+                self._drop(jobs[0], error)
+            for job in jobs if len(jobs) > 1 else ():
+                self._read([job])
+            return
+        for job, part, hidden in zip(jobs, parts, found, strict=True):
+            self._take(job, part, hidden)
+
+    def _hidden(self, parts: Sequence[PromptPart]) -> list[Tensor]:
+        total = sum(len(part.tokens) for part in parts)
+        if total > self._together:
+            return [self._pass.prompt(part.tokens, part.kv, start=part.start, adapter=part.adapter) for part in parts]
+        return self._pass.prompts(parts, width=next(width for width in self._widths if width >= total))
+
+    def _take(self, job: Job, part: PromptPart, hidden: Tensor) -> None:
+        try:
+            for row in range(0, len(hidden), BLOCK_ROWS):
+                block = hidden[row : row + BLOCK_ROWS]
+                if job.report.wants(part.start + row + len(block)):
+                    job.report.take(part.start + row, self._pass.logits(block, part.adapter))
+        except Exception as error:  # noqa: BLE001  (as above)
             self._drop(job, error)
             return
-        job.read += len(tokens)
+        job.read = part.end
         self._finish(job)
 
     def _admit(self) -> None:
@@ -110,6 +158,9 @@ class SlotDecoder:
             if not ready:
                 return
             job = min(ready, key=lambda each: each.live)
+            needed = self._slots.tokens_with(job) * self._token_bytes - self._slots.kv.nbytes
+            if self._slots.live and needed > self._room():
+                return
             self._slots.place(job, job.waiting.popleft())
 
     def _decode(self) -> None:
@@ -148,3 +199,10 @@ class SlotDecoder:
                 self._slots.remove(slot)
         self._jobs.remove(job)
         job.future.set_exception(error)
+
+
+def _next_part(job: Job) -> PromptPart:
+    """The tokens of its prompt that the request reads next. Where a prompt is cut follows from it alone."""
+    request, start = job.request, job.read
+    tokens = request.prompt[start : min(start + CHUNK, job.kv.length)]
+    return PromptPart(tokens=tokens, start=start, kv=job.kv, adapter=request.adapter)

@@ -3,11 +3,12 @@
 """How do tokens go through the model while it samples?"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from crucible.engine.attention_decode import CachedAttention, NoCache, PromptAttention, reading
+from crucible.engine.attention_decode import CachedAttention, NoCache, PromptAttention, PromptsAttention, reading
 from crucible.engine.attention_slots import Group, SlotAttention
 from crucible.engine.kv_cache import PromptKv, SlotKv
 from crucible.engine.lora import LoraAdapter
@@ -15,8 +16,23 @@ from crucible.engine.lora_sampling import Applied, SamplingLinears
 from crucible.engine.model import LoadedModel
 
 
+@dataclass(frozen=True, kw_only=True)
+class PromptPart:
+    """Tokens of a prompt that are read at once, those from `start` on. kv: of the prompt."""
+
+    tokens: Sequence[int]
+    start: int
+    kv: PromptKv
+    adapter: LoraAdapter | None
+
+    @property
+    def end(self) -> int:
+        """How many tokens are read then."""
+        return self.start + len(self.tokens)
+
+
 class DecodingPass:
-    """The model's passes over a chunk of a prompt and over one token of each slot."""
+    """The model's passes over a chunk of a prompt, over short ones of several, and over one token of each slot."""
 
     def __init__(self, loaded: LoadedModel, linears: SamplingLinears) -> None:
         self.loaded, self._linears = loaded, linears
@@ -26,6 +42,22 @@ class DecodingPass:
         end = start + len(tokens)
         attention = PromptAttention(kv, start=start, end=end)
         return self._hidden(tokens, torch.arange(start, end), attention, _everywhere(adapter, cast=True))
+
+    def prompts(self, parts: Sequence[PromptPart], *, width: int) -> list[Tensor]:
+        """Read parts of prompts in `width` rows, at least as many as they have tokens together; each one's last hidden
+        states (n, H). A row's bits are its own, as in `slots`."""
+        tokens = [token for part in parts for token in part.tokens]
+        places = [place for part in parts for place in range(part.start, part.end)]
+        spare = [0] * (width - len(tokens))
+        adapters: dict[int, tuple[LoraAdapter | None, list[int]]] = {}
+        cuts, row = [len(part.tokens) for part in parts], 0
+        for part in parts:
+            adapters.setdefault(id(part.adapter), (part.adapter, []))[1].extend(range(row, row + len(part.tokens)))
+            row += len(part.tokens)
+        attention = PromptsAttention([(part.kv, part.start, part.end) for part in parts])
+        applied = self._applied(list(adapters.values()), width)
+        hidden = self._hidden([*tokens, *spare], torch.tensor([*places, *spare]), attention, applied)
+        return list(hidden[: len(tokens)].split(cuts))
 
     def slots(
         self,
@@ -42,7 +74,7 @@ class DecodingPass:
         adapters: the live ones, with their slots.
         """
         attention = SlotAttention(kv, used=used, offsets=offsets, groups=groups)
-        applied = _everywhere(adapters[0][0]) if len(adapters) == 1 else self._somewhere(adapters, len(tokens))
+        applied = self._applied(adapters, len(tokens))
         hidden = self._hidden(tokens, attention.positions, attention, applied)
         return self._logits(hidden, applied)
 
@@ -50,7 +82,10 @@ class DecodingPass:
         """Last hidden states (n, H) of one sequence -> float32 logits (n, V)."""
         return self._logits(hidden, _everywhere(adapter, cast=True))
 
-    def _somewhere(self, adapters: Sequence[tuple[LoraAdapter | None, Sequence[int]]], width: int) -> list[Applied]:
+    def _applied(self, adapters: Sequence[tuple[LoraAdapter | None, Sequence[int]]], width: int) -> list[Applied]:
+        """adapters: with the rows, of so many, that they are for."""
+        if len(adapters) == 1:
+            return _everywhere(adapters[0][0])
         applied: list[Applied] = []
         for adapter, slots in adapters:
             if adapter is not None:

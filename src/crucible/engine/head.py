@@ -90,7 +90,7 @@ def score_positions(
         down = None if adapter is None else h @ adapter.a.t()
         z, slope = _logits(head, h, down, adapter, buffers)
         top, z_target = z.amax(dim=1, keepdim=True).float(), z.gather(1, target).float()
-        weight = torch.sub(z, top, out=buffers.full[: len(h)]).exp_()
+        weight = buffers.full[: len(h)].copy_(z).sub_(top).exp_()
         total = weight.sum(dim=1, keepdim=True)
         logprobs[chunk] = (z_target - top - total.log()).view(logprobs[chunk].shape)
         losses[chunk], derivative = objective(logprobs[chunk], chunk)

@@ -7,6 +7,7 @@ while it is written.
 
 import itertools
 import math
+import os
 import threading
 import weakref
 from collections.abc import Callable, Generator
@@ -22,12 +23,23 @@ TRAINING_COPIES = 5
 AdamW's two moments."""
 
 
+def _machine_memory() -> float:
+    """Bytes of the machine's memory; no bound where it does not say."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):
+        return math.inf
+
+
+_MACHINE = _machine_memory()
+
+
 class MemoryLedger:
     """What the engine holds, in bytes. Safe from any thread.
 
     limit: most bytes; None is no limit.
     also: asked for what grows and shrinks by itself, such as KV caches: it is counted as far as it is there, so that it
-        leaves less room for others, and is itself never refused.
+        leaves less room for others. It is not refused; who makes it grow asks `room_to_grow` first.
     """
 
     def __init__(self, limit: int | None) -> None:
@@ -41,6 +53,13 @@ class MemoryLedger:
     def used(self) -> int:
         """Bytes held now."""
         return sum(list(self._sizes.values())) + round(self.also())
+
+    def room_to_grow(self) -> float:
+        """Bytes that KV caches may take more: what is free, or without a limit half of what the machine has beside all
+        that is counted here."""
+        if self.limit is not None:
+            return self.limit - self.used
+        return (_MACHINE - self.used) / 2
 
     @contextmanager
     def room_for(self, size: int, *, what: str) -> Generator[Callable[[T], T]]:

@@ -26,7 +26,7 @@ class EngineOptions:
     token_budget: most tokens in one micro-batch (a longer sequence goes alone). It bounds the memory that
         activations take, and changes gradients only by rounding.
     slots: most sequences that are decoded together. More of them share the reading of the weights, and each keeps a KV
-        cache.
+        cache; there are fewer where those would not fit.
     mix_adapters: let the waiting calls of several sessions go through the base model in one pass. Faster for many
         small calls; a result's last bits then depend on what else was waiting, so the same calls no longer give the
         same bytes.
@@ -43,7 +43,7 @@ class EngineOptions:
     device: DeviceName = "auto"
     threads: int | None = None
     token_budget: int = 512
-    slots: int = 32
+    slots: int = 64
     mix_adapters: bool = False
     max_memory: int | None = None
 

@@ -63,7 +63,7 @@ class EngineRoom:
         if options.threads is not None:
             torch.set_num_threads(options.threads)
         shelf = ModelShelf(options, resolve=resolve_model, memory=memory, aside=aside)
-        mixer, sampler = Mixer(token_budget=options.token_budget), Sampler(options)
+        mixer, sampler = Mixer(token_budget=options.token_budget), Sampler(options, room=memory.room_to_grow)
         memory.also = lambda: sum(sampler.statistics()[name] for name in ("kv_bytes", "packed_bytes"))
         mixed = SharedTurns(worker, mixer, tenant="training together")
         return cls(

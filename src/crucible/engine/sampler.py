@@ -7,7 +7,9 @@ Synchronous: only the engine's thread calls it, but for `statistics`.
 
 import concurrent.futures
 import logging
+import math
 from collections import OrderedDict
+from collections.abc import Callable
 from weakref import WeakKeyDictionary
 
 from transformers import PreTrainedModel
@@ -29,8 +31,9 @@ _PROMPT_ALONE = SamplingParams(max_tokens=1, seed=0, stop=[])
 class Sampler:
     """Requests, decoded unit by unit. A request keeps its weights until it is done, whatever becomes of its session."""
 
-    def __init__(self, options: EngineOptions) -> None:
-        self._options = options
+    def __init__(self, options: EngineOptions, *, room: Callable[[], float] = lambda: math.inf) -> None:
+        """room: bytes that more keys and values may take."""
+        self._options, self._room = options, room
         self._prepared: WeakKeyDictionary[PreTrainedModel, Prepared] = WeakKeyDictionary()
         self._decoders: OrderedDict[int, SlotDecoder] = OrderedDict()  # of the models that have requests, by id
 
@@ -134,7 +137,8 @@ class Sampler:
     def _add(self, loaded: LoadedModel, request: DecodeRequest) -> "concurrent.futures.Future[SampleResponse]":
         decoder = self._decoders.get(id(loaded))
         if decoder is None:
-            decoder = SlotDecoder(loaded, self._prepare(loaded))
+            size = self.kv_bytes(loaded, tokens=1)
+            decoder = SlotDecoder(loaded, self._prepare(loaded), token_bytes=size, room=self._room)
         future = decoder.add(request)
         if decoder.busy:
             self._decoders.setdefault(id(loaded), decoder)

@@ -42,9 +42,16 @@ class Slots:
         """(slot, sequence), by slot."""
         return ((slot, sequence) for slot, sequence in enumerate(self.rows) if sequence is not None)
 
+    def tokens_with(self, job: Job) -> int:
+        """Tokens that all slots would have room for, were one more sequence of the request placed and all of them at
+        their longest."""
+        jobs = [job, *(sequence.job for _, sequence in self)]
+        longest = max(_copied(each) + each.request.params.max_tokens for each in jobs)
+        return next(width for width in self._widths if width >= len(jobs)) * _room(longest)
+
     def place(self, job: Job, index: int) -> None:
         """Give the request's sequence `index` a slot. The prompt must have been read."""
-        copied = job.kv.length if job.kv.length < SHORTEST_PROMPT else 0
+        copied = _copied(job)
         sequence = LiveSequence(job, index, used=copied)
         if None not in self.rows:
             self._resize(self.live + 1)
@@ -96,5 +103,14 @@ class Slots:
 
     def _make_room(self, tokens: int) -> None:
         if tokens > self.kv.capacity:
-            # A quarter more than is needed: fewer copies of what is there.
-            self.kv.arrange(list(range(len(self.rows))), capacity=blocks(tokens + tokens // 4))
+            self.kv.arrange(list(range(len(self.rows))), capacity=_room(tokens))
+
+
+def _copied(job: Job) -> int:
+    """Tokens of the prompt that each of the request's slots has a copy of."""
+    return job.kv.length if job.kv.length < SHORTEST_PROMPT else 0
+
+
+def _room(tokens: int) -> int:
+    """A quarter more than is needed: fewer copies of what is there."""
+    return blocks(tokens + tokens // 4)
