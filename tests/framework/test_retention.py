@@ -158,7 +158,7 @@ async def test_what_the_policy_keeps_stays_and_the_final_one_too(
 
 
 async def test_a_metric_that_nobody_records_ends_the_run_and_nothing_goes(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="step 2 does not have .*nobody records it.*: loss"):
+    with pytest.raises(ConfigError, match=r"step 2 does not have .*nobody records it.*: loss"):
         await run_in(tmp_path / "run", training({"best": 1, "metric": "nobody records it"}))
     assert left(tmp_path / "run") == ["step-2", "step-4"]
 

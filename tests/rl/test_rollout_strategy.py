@@ -11,7 +11,7 @@ from playing import CHAT, Echo, Scripted, digits, rolled, said
 from crucible.errors import ConfigError, PortError
 from crucible.train.graders.verdict import Verdict
 from crucible.train.rl.problem_env import ProblemGroupBuilder
-from crucible.train.rl.rollout import RolloutError
+from crucible.train.rl.rollout import RolloutError, RolloutLimits
 from crucible.train.rl.seat import Seat
 from crucible.train.rl.strategy import FailFast, MinimumGroup, RetryMember
 from crucible.train.rl.types import Env, GroupReward
@@ -262,3 +262,49 @@ async def test_an_environment_that_exits_or_cancels_or_raises_the_unspeakable_ha
     group = await asyncio.create_task(rolled(builder, Scripted(says=digits), strategy=MinimumGroup()))
     failures = [f"{member.failure.kind} {member.failure.what}" for member in group.trajectories]
     assert [type(error).__name__ in failure for failure in failures] == [True, True]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hanging(Flaky):
+    """Its second member never hears back: from its first observation on, or from a turn on."""
+
+    at: object = 0
+
+    async def make_envs(self, surroundings) -> Sequence[Env]:
+        seats = [Seat(surroundings=surroundings, member=member) for member in range(self.group_size)]
+        return [HangingEcho(renderer=CHAT, seat=seat, builder=self, attempt=0) for seat in seats]
+
+    async def wait(self, member: int, moment: object) -> None:
+        if (member, moment) == (1, self.at):
+            await asyncio.Event().wait()
+
+
+@dataclass(kw_only=True, eq=False)
+class HangingEcho(FlakyEcho):
+    async def opening(self):
+        await self.builder.wait(self.seat.member, "first")
+        return await super().opening()
+
+    async def reply(self, message):
+        await self.builder.wait(self.seat.member, self.turn)
+        return await super().reply(message)
+
+
+@pytest.mark.parametrize("at", ["first", 0, 1])
+async def test_an_environment_that_never_answers_has_failed_after_its_seconds(at: object) -> None:
+    limits = RolloutLimits(max_tokens=64, env_seconds=0.05)
+    group = await rolled(Hanging(at=at), Scripted(says=digits), strategy=MinimumGroup(), limits=limits)
+    assert [one.failure is None for one in group.trajectories] == [True, False, True]
+    failure = group.trajectories[1].failure
+    assert failure is not None and failure.kind == "TimeoutError"
+    assert failure.what == "no answer within env_seconds (0.05): such a run does not repeat"
+    with pytest.raises(RolloutError, match=r"member 1, turn \d: .*no answer within env_seconds"):
+        await rolled(Hanging(at=at), Scripted(says=digits), limits=limits)
+
+
+async def test_a_timeout_of_the_environments_own_is_told_as_its_own() -> None:
+    builder = Flaky(fails=[(0, 1, 0)], error=TimeoutError("the box is slow"))
+    limits = RolloutLimits(max_tokens=64, env_seconds=60.0)
+    group = await rolled(builder, Scripted(says=digits), strategy=MinimumGroup(), limits=limits)
+    failure = group.trajectories[1].failure
+    assert failure is not None and failure.what == "the box is slow"

@@ -68,6 +68,11 @@ class RLConfig(TrainingConfig):
         doc="most tokens that are sampled in one turn (None: as many as the environment's turns usually need)",
     )
     max_turns: int | None = chz.field(default=None, doc="most turns of an episode (None: as the environment says)")
+    env_seconds: float = chz.field(
+        default=600.0,
+        validator=[ge(0), finite],
+        doc="seconds that an environment may take for an answer before that rollout has failed (0: no limit)",
+    )
     temperature: float = chz.field(default=1.0, validator=[gt(0), finite], doc="at which tokens are sampled")
     on_failure: Literal["fail", "retry", "minimum"] = chz.field(
         default="fail",

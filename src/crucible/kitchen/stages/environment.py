@@ -39,6 +39,7 @@ class BuildEnvironment(Stage):
     env: `name` or `name:variant` of the environments' table. options: its own. renderer: how messages become tokens,
     for environments that talk. rows: most problems of each split; None: all. eval_groups: problems to measure on.
     max_turns: None: as the environment says. max_tokens: of one turn. max_steps: None: all problems, `epochs` times.
+    env_seconds: see `RolloutLimits`; 0: no limit.
     """
 
     ports: ClassVar = (TrainingClient,)
@@ -59,6 +60,7 @@ class BuildEnvironment(Stage):
     rows: int | None = None
     max_tokens: int = 256
     max_turns: int | None = None
+    env_seconds: float = 0.0
     epochs: int = 1
     max_steps: int | None = None
     seed: int = 0
@@ -67,6 +69,8 @@ class BuildEnvironment(Stage):
         for name in ("group_size", "groups_per_batch", "max_tokens", "epochs"):
             if getattr(self, name) < 1:
                 yield Problem(what="must be at least 1", where=name, given=str(getattr(self, name)))
+        if self.env_seconds < 0:
+            yield Problem(what="must be 0 or more", where="env_seconds", given=str(self.env_seconds))
         yield from renderer_problems(self.renderer)
         yield from environment_problems(self.env, self.options)
 
@@ -94,7 +98,8 @@ class BuildEnvironment(Stage):
         facts = client.model_facts(self.model)
         context = facts.context_length if facts is not None else None
         turns = self.max_turns or find_environment(self.env)[0].turns or None
-        return RolloutLimits(max_turns=turns, context_length=context, max_tokens=self.max_tokens)
+        seconds = self.env_seconds or None
+        return RolloutLimits(max_turns=turns, context_length=context, max_tokens=self.max_tokens, env_seconds=seconds)
 
     def over(self, split: Split, tokenizer: Tokenizer, store: DatasetStore | None) -> RLDataset:
         """The problems of a split, as this stage is set; those to measure on one by one, with one attempt at each.

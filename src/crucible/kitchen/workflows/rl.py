@@ -115,6 +115,7 @@ def prepare(settings: RLSettings, *, checkpoint: str = "", examine: bool = False
             rows=settings.rows,
             max_tokens=settings.turn_tokens,
             max_turns=settings.max_turns,
+            env_seconds=settings.env_seconds,
             epochs=settings.epochs,
             max_steps=settings.max_steps,
             seed=settings.seed,

@@ -10,6 +10,7 @@ from crucible.kitchen.workflows.training import TrainingSettings
 _DRAWN_FROM = (
     *("model", "env", "environment_options", "renderer", "rows", "group_size", "groups_per_batch"),
     *("turn_tokens", "max_turns", "temperature", "on_failure", "dynamic_sampling", "seed", "grader_cpu_seconds"),
+    "env_seconds",
 )
 
 
@@ -30,6 +31,8 @@ class RLSettings(TrainingSettings, Protocol):
     def turn_tokens(self) -> int: ...
     @property
     def max_turns(self) -> int | None: ...
+    @property
+    def env_seconds(self) -> float: ...
     @property
     def temperature(self) -> float: ...
     @property

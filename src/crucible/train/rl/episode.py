@@ -40,16 +40,24 @@ class RolloutLimits:
     """What ends an episode that does not end by itself.
 
     max_tokens: most tokens of one turn, the completer's own. max_turns: most turns of a trajectory; None: no limit.
-    context_length: most positions of the model; None: not known here.
+    context_length: most positions of the model; None: not known here. env_seconds: most seconds, of the clock on the
+    wall, that an environment may take for one answer before its rollout has failed, as a last resort; None: no limit.
+    A player waits for the others' moves, and has none.
     """
 
     max_tokens: int
     max_turns: int | None = None
     context_length: int | None = None
+    env_seconds: float | None = None
 
     def __post_init__(self) -> None:
         assert self.max_tokens >= 1, "a turn has a token"
+        assert self.env_seconds is None or self.env_seconds > 0, "an answer takes time"
         assert self.max_turns is None or self.max_turns >= 1, "an episode has a turn"
+
+    def seconds_for(self, env: Env) -> float | None:
+        """How long it may take for an answer."""
+        return None if isinstance(env, PlayerEnv) else self.env_seconds
 
     def fits(self, observation: Observation) -> bool:
         """Whether there is room for a token after it."""
@@ -117,7 +125,8 @@ class Member:
         """Ask a new environment for its first observation."""
         self.attempts += 1
         try:
-            observation, stop = await of_environment(env.initial_observation())
+            seconds = self.limits.seconds_for(env)
+            observation, stop = await of_environment(env.initial_observation(), seconds=seconds)
         except EpisodeFailed as failed:
             self.begun = failed
         else:
@@ -160,7 +169,7 @@ class Member:
         while (limit := self._limit(seen.observation, len(transitions))) is None:
             before = tuple(transitions)
             action = await of_backend(self._act(len(before), seen), before)
-            result = await of_environment(_stepped(env, action), before)
+            result = await of_environment(_stepped(env, action), before, seconds=self.limits.seconds_for(env))
             transitions.append(Transition(observation=seen.observation, action=action, result=result))
             if result.next_observation is None:
                 ended = self._ended(transitions[-1])
@@ -202,12 +211,20 @@ class Member:
         return Trajectory(transitions=(*transitions[:-1], paid), ended=limit, first=env.first_messages)
 
 
-async def of_environment(call: Awaitable[T], transitions: tuple[Transition, ...] = ()) -> T:
-    """Its outcome; what goes wrong in it is an `EpisodeFailed`, unless it concerns the whole run."""
+async def of_environment(
+    call: Awaitable[T], transitions: tuple[Transition, ...] = (), *, seconds: float | None = None
+) -> T:
+    """Its outcome; what goes wrong in it is an `EpisodeFailed`, unless it concerns the whole run. seconds: after
+    which it has gone wrong; None: never."""
+    clock = asyncio.timeout(seconds)
     try:
-        return await call
+        async with clock:
+            return await call
     except NEVER_DATA:
         raise
+    except TimeoutError as own:
+        late = TimeoutError(f"no answer within env_seconds ({seconds:g}): such a run does not repeat")
+        raise EpisodeFailed(late if clock.expired() else own, transitions=transitions) from own
     except (SystemExit, asyncio.CancelledError) as error:
         task = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling()):
