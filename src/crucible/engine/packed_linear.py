@@ -33,13 +33,14 @@ class PackedWeights:
             for layer in layers:
                 self._packed[layer.layer_name] = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), _ROWS)
                 self.nbytes += layer.weight.nbytes
+        self._multiply = torch.ops.mkldnn._linear_pointwise.default  # without the search for an overload
 
     def product(self, layer: LoraLinear, rows: Tensor) -> Tensor:
         """(N, I) -> (N, O): x W^T + bias."""
         packed = self._packed.get(layer.layer_name)
         if packed is None:
             return F.linear(rows, layer.weight, layer.bias)
-        return torch.ops.mkldnn._linear_pointwise(rows, packed, layer.bias, "none", [], "")
+        return self._multiply(rows, packed, layer.bias, "none", [], "")
 
 
 def _packs(device: torch.device, dtype: torch.dtype) -> bool:
