@@ -2,6 +2,7 @@
 
 # ruff: noqa: ARG002  (a method takes what it is given, wanted or not)
 
+import asyncio
 import json
 from collections.abc import Awaitable
 from contextlib import suppress
@@ -224,6 +225,41 @@ async def test_what_was_loaded_before_a_damaged_part_of_its_checkpoint_is_freed(
     with pytest.raises(RuntimeError):
         await run_in(tmp_path / "run", made)
     assert Box.open_now == [] and damaged.read_text() == "2"
+
+
+@pytest.mark.parametrize("asked", [False, True], ids=["a stage between", "a stage that asks for a checkpoint"])
+async def test_a_checkpoint_that_is_being_written_outside_of_loops_is_not_cut_short_by_a_stop(
+    tmp_path: Path, asked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop, plain = Stop(), BoxCodec.save
+
+    def slow(self: BoxCodec, slot: Slot[Any], value: Box, place: Place) -> Awaitable[Any]:
+        saved = plain(self, slot, value, place)
+
+        async def later() -> Any:
+            await asyncio.sleep(0.05)
+            return await saved
+
+        return asyncio.ensure_future(later())
+
+    class Ask(Stage):
+        checkpoints: ClassVar = True
+
+        async def execute(self, ctx: StageContext) -> None:
+            stop.request()
+            if asked:
+                ctx.record_checkpoint({"name": "asked", "step": 0})
+
+    class AskAgain(Stage):
+        async def execute(self, ctx: StageContext) -> None:
+            raise AssertionError("the run was to stop")
+
+    monkeypatch.setattr(BoxCodec, "save", slow)
+    body = [Open("open", into=one), Ask("ask"), AskAgain("after"), Fill("fill", box=one)]
+    with pytest.raises(RunStopped, match="after ask"):
+        await run_in(tmp_path / "run", started(*body), stop=stop)
+    (saved,) = (tmp_path / "run" / "boxes").iterdir()
+    assert read_history(tmp_path / "run").last.name == saved.name
 
 
 @pytest.mark.parametrize("name", ["train/epochs", "x" * 260, "../..", "épochs"])

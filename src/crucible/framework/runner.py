@@ -59,7 +59,7 @@ class Runner:
         self.branches = count(1)
         self.resumed: Resumed | None = None
         self.again: frozenset[int] = frozenset()  # by id: the stages to run again for the slots that they write
-        self.in_loop, self.ended = 0, False
+        self.in_loop, self.committing, self.ended = 0, False, False
 
     async def whole(self, history: History | None) -> None:
         """The workflow, from its beginning or from where its history ends."""
@@ -87,10 +87,11 @@ class Runner:
             self.stop.attend(None)
 
     def interrupt(self, task: "asyncio.Task[Any] | None", loop: asyncio.AbstractEventLoop) -> None:
-        """Outside of a loop that will look at the wish itself, cancel: a point is behind every stage."""
+        """Outside of a loop that will look at the wish itself, cancel: a point is behind every stage. A checkpoint that
+        is being written is let be: the end comes behind it."""
 
         def cancel() -> None:
-            if not self.in_loop and not self.ended and task is not None:
+            if not self.in_loop and not self.committing and not self.ended and task is not None:
                 task.cancel()
 
         loop.call_soon_threadsafe(cancel)
@@ -170,9 +171,10 @@ class Runner:
             return
         position = scope.position.past(node.name)
         if scope.requests:
-            begun = self.snapshots.begin(scope.requests, position, scope.state)
-            await self.commit(begun, position, scope)
+            await self.commit_here(scope.requests, position, scope)
             scope.requests.clear()
+            if self.stop.wanted and not self.in_loop:
+                raise RunStopped(f"stopped at {position}")
         elif self.stop.wanted and not self.in_loop:
             await self.halt(position, scope)
         else:
@@ -182,9 +184,16 @@ class Runner:
 
     async def halt(self, position: Position, scope: Scope) -> None:
         """Write a checkpoint here, and end."""
-        begun = self.snapshots.begin([_UNASKED], position, scope.state)
-        await self.commit(begun, position, scope)
+        await self.commit_here([_UNASKED], position, scope)
         raise RunStopped(f"stopped at {position}")
+
+    async def commit_here(self, requests: Sequence[Request], position: Position, scope: Scope) -> None:
+        """Write the checkpoint that was asked for; a wish to stop waits for it."""
+        self.committing = True
+        try:
+            await self.commit(self.snapshots.begin(requests, position, scope.state), position, scope)
+        finally:
+            self.committing = False
 
     async def commit(
         self, begun: Begun, position: Position, scope: Scope, *, late: frozenset[str] = frozenset()

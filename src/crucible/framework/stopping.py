@@ -12,7 +12,8 @@ class Stop:
     """A wish to stop, made from a signal handler or another thread.
 
     A run that is inside a loop finishes the iteration that it is on, writes a checkpoint and raises `RunStopped`;
-    anywhere else it is cancelled where it is: its last point holds all but that one stage's work.
+    anywhere else it is cancelled where it is: its last point holds all but that one stage's work. A checkpoint that is
+    being written is written to its end first.
     """
 
     def __init__(self) -> None:
