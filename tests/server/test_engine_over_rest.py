@@ -11,7 +11,7 @@ import tinker
 from safetensors.numpy import load_file
 from tinker import types
 
-from serving import KEY, TINY_MODEL, Serving
+from serving import KEY, TINY_MODEL, Serving, leave
 
 PROMPT = [72, 101, 108, 108, 111]
 
@@ -29,7 +29,7 @@ def trained(torch_server: Serving) -> Iterator[tinker.TrainingClient]:
         client.forward_backward([row], "cross_entropy").result()
         client.optim_step(types.AdamParams(learning_rate=5e-2)).result()
     yield client
-    service.close("success").result(timeout=30)
+    leave(service)
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_a_completion_is_what_the_sdk_draws_of_the_same_weights_prompt_and_seed(
     for sequence, choice in zip(drawn.sequences, told, strict=True):
         assert choice["logprobs"]["token_logprobs"] == pytest.approx(list(sequence.logprobs or ()), abs=1e-6)
         assert all(len(top) >= 1 for top in choice["logprobs"]["top_logprobs"])
-    service.close("success").result(timeout=30)
+    leave(service)
 
 
 def test_an_echo_scores_the_prompt_as_the_sdk_does(
@@ -110,7 +110,7 @@ def test_an_echo_scores_the_prompt_as_the_sdk_does(
     told = openai.post("/completions", json=asked).json()["choices"][0]["logprobs"]
     assert told["token_logprobs"][0] is None
     assert told["token_logprobs"][1:] == pytest.approx(logprobs.result()[1:], abs=1e-6)
-    service.close("success").result(timeout=30)
+    leave(service)
 
 
 def test_the_likeliest_tokens_are_told_with_each_token_of_a_chat(openai: httpx.Client) -> None:
