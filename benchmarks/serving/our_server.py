@@ -16,6 +16,7 @@ import uvicorn
 from benchmarks.contest import REPOSITORY
 
 from crucible.server.app import create_app
+from crucible.server.limits import Limits
 from crucible.server.served import Served
 
 FAKE_MODEL, TINY_MODEL = "fake/model", "tiny/llama"
@@ -28,7 +29,8 @@ def served(stack: ExitStack, backend: str, *, folder: Path, model: Path | None, 
 
     if model is None or backend == "fake":
         return stack.enter_context(fake_served(folder, latency=latency, models={FAKE_MODEL: "a-fake"}))
-    return stack.enter_context(torch_served(folder, {TINY_MODEL: model}))
+    limits = Limits(max_models=1024)  # clients that are gone leave theirs open until they expire
+    return stack.enter_context(torch_served(folder, {TINY_MODEL: model}, limits=limits))
 
 
 def run(server: uvicorn.Server, *, profile: Path | None) -> None:
