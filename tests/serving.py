@@ -66,8 +66,8 @@ def sdk(url: str) -> Iterator[tinker.ServiceClient]:
 def leave(service: tinker.ServiceClient) -> None:
     """Finish its session, and wait a while for its connections.
 
-    The SDK waits for ever for a poll whose cancellation got lost in httpx on Python 3.11 (seen twice in some 1,100 closings
-    under load); the server has been told by then.
+    The SDK waits for ever for a poll whose cancellation got lost in httpx on Python 3.11 (seen twice in 1,100
+    closings under load); the server has been told by then.
     """
     with suppress(TimeoutError):
         service.close("success").result(timeout=30)
