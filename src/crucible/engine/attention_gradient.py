@@ -42,8 +42,9 @@ class PackedAttention(torch.autograd.Function):
         return torch.cat(attend(query, key, value, lengths, blocks, scale), dim=1)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        # torch's stub says *grads; this function has one output, so it gets one.
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  (torch's stub says *grads: one output has one)
+        ctx: Any, grad: Tensor
+    ) -> tuple[Tensor | None, ...]:
         query, key, value, *masks = ctx.saved_tensors
         grads = [torch.empty_like(tensor) for tensor in (query, key, value)]
         start = 0

@@ -129,8 +129,9 @@ class SharedAttention(torch.autograd.Function):
         return output
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        # torch's stub says *grads; this function has one output, so it gets one.
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  (torch's stub says *grads: one output has one)
+        ctx: Any, grad: Tensor
+    ) -> tuple[Tensor | None, ...]:
         query, key, value = ctx.saved_tensors
         scale, groups = ctx.scale, (key.shape[1], query.shape[1] // key.shape[1])
         d_query = torch.empty_like(query)

@@ -131,8 +131,9 @@ class _LoraProduct(torch.autograd.Function):
         return y_TO.view(*x.shape[:-1], -1)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        # torch's stub says *grads; this function has one output, so it gets one.
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  (torch's stub says *grads: one output has one)
+        ctx: Any, grad: Tensor
+    ) -> tuple[Tensor | None, ...]:
         x_TI, down_TR, weight, a, b = ctx.saved_tensors
         grad_TO = grad.reshape(-1, grad.shape[-1])
         up_TR = (grad_TO @ b).mul_(ctx.scale)

@@ -57,8 +57,9 @@ class _MixedProduct(torch.autograd.Function):
         return y_TO.view(*x.shape[:-1], -1)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        # torch's stub says *grads; this function has one output, so it gets one.
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  (torch's stub says *grads: one output has one)
+        ctx: Any, grad: Tensor
+    ) -> tuple[Tensor | None, ...]:
         x_TI, weight, *saved = ctx.saved_tensors
         downs, factors = saved[: len(ctx.parts)], saved[len(ctx.parts) :]
         grad_TO = grad.reshape(-1, grad.shape[-1])

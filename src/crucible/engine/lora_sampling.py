@@ -70,7 +70,7 @@ class SamplingLinears:
             elif each.rows is None:
                 result = self.add_(y.float(), self._float32(input, rows), matrices, each.adapter)
             else:
-                z = self.add_(y.float().clone(), self._float32(input, rows), matrices, each.adapter)
+                z = self.add_(y.to(torch.float32, copy=True), self._float32(input, rows), matrices, each.adapter)
                 result = torch.where(each.rows, z, y if result is None else result)
         return (y if result is None else result.to(y.dtype)).view(*input.shape[:-1], -1)
 
