@@ -4,6 +4,7 @@ import json
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -121,6 +122,25 @@ def test_the_likeliest_tokens_are_told_with_each_token_of_a_chat(openai: httpx.C
         assert len(tops) == 3
         assert tops == sorted(tops, reverse=True)
         assert entry["logprob"] == pytest.approx(tops[0], abs=1e-6)
+
+
+@pytest.mark.parametrize("chat", [True, False])
+def test_a_stream_tells_of_text_while_it_is_drawn(openai: httpx.Client, chat: bool) -> None:
+    asked: dict[str, Any] = {"model": TINY_MODEL, "n": 2, "seed": 1, "max_tokens": 300, "stop": ["no such text"]}
+    asked |= {"messages": [{"role": "user", "content": "hi"}]} if chat else {"prompt": PROMPT}
+    path = "/chat/completions" if chat else "/completions"
+    whole = [
+        one["message"]["content"] if chat else one["text"] for one in openai.post(path, json=asked).json()["choices"]
+    ]
+    told: list[list[str]] = [[], []]
+    with openai.stream("POST", path, json=asked | {"stream": True}) as response:
+        for line in response.iter_lines():
+            if line.startswith("data: {"):
+                (choice,) = json.loads(line.removeprefix("data: "))["choices"]
+                text = choice["delta"].get("content") if chat else choice["text"]
+                told[choice["index"]] += [text] if text else []
+    assert ["".join(texts) for texts in told] == whole
+    assert min(map(len, told)) > 2
 
 
 def test_a_run_trained_further_is_sampled_by_its_id_from_its_latest_weights(

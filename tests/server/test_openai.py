@@ -125,8 +125,20 @@ def test_a_streamed_chat_is_the_whole_one_in_chunks(openai: httpx.Client) -> Non
 
 
 def test_a_streamed_completion_is_the_whole_one(openai: httpx.Client) -> None:
-    events = _events(_complete(openai, stream=True))
-    assert [event["choices"] for event in events] == [[choice] for choice in _complete(openai).json()["choices"]]
+    asked: dict[str, Any] = {"prompt": ["hello", "good day"], "n": 2, "max_tokens": 20}
+    texts, ends = [""] * 4, [None] * 4
+    for event in _events(_complete(openai, stream=True, **asked)):
+        (choice,) = event["choices"]
+        texts[choice["index"]] += choice["text"]
+        ends[choice["index"]] = choice["finish_reason"]
+    whole = _complete(openai, **asked).json()["choices"]
+    assert (texts, ends) == ([one["text"] for one in whole], [one["finish_reason"] for one in whole])
+
+
+@pytest.mark.parametrize("more", [{"logprobs": 2}, {"echo": True}, {"max_tokens": 0, "echo": True}])
+def test_what_belongs_to_whole_completions_is_streamed_at_the_end(openai: httpx.Client, more: dict[str, Any]) -> None:
+    events = _events(_complete(openai, stream=True, **more))
+    assert [event["choices"] for event in events] == [[one] for one in _complete(openai, **more).json()["choices"]]
 
 
 def test_an_error_after_the_stream_began_is_an_event(openai: httpx.Client) -> None:

@@ -81,6 +81,8 @@ class LiveSequence:
         self.token = token
         self._tokens.append(token)
         self._logprobs.append(distribution.logprob(token))
+        if request.on_token is not None:
+            request.on_token(self.index, token)
         if request.report.topk_sample_logprobs:
             self._tops.append(distribution.likeliest(request.report.topk_sample_logprobs))
         if self._watch.complete(token):

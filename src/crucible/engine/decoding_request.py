@@ -9,7 +9,7 @@ import torch
 from crucible.engine.decoding_draw import check_params
 from crucible.engine.lora import LoraAdapter
 from crucible.engine.model import LoadedModel
-from crucible.ports.sampling_client import Provenance, SampleReport, SamplingParams
+from crucible.ports.sampling_client import OnToken, Provenance, SampleReport, SamplingParams
 from crucible.ports.tokenizer import Tokenizer
 
 
@@ -29,6 +29,7 @@ class DecodeRequest:
     provenance: Provenance
     prompt_logprobs: bool = False
     report: SampleReport = field(default_factory=SampleReport)
+    on_token: OnToken | None = None
 
 
 def check(request: DecodeRequest, loaded: LoadedModel) -> None:

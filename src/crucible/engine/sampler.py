@@ -21,7 +21,7 @@ from crucible.engine.model import LoadedModel
 from crucible.engine.options import EngineOptions
 from crucible.engine.weights import OpenWeights
 from crucible.ports.datum import ModelInput
-from crucible.ports.sampling_client import SampleReport, SampleResponse, SamplingParams
+from crucible.ports.sampling_client import OnToken, SampleReport, SampleResponse, SamplingParams
 from crucible.ports.tokenizer import Tokenizer
 
 _LOG = logging.getLogger("crucible")
@@ -47,6 +47,7 @@ class Sampler:
         tokenizer: Tokenizer,
         prompt_logprobs: bool,
         report: SampleReport | None = None,
+        on_token: OnToken | None = None,
     ) -> "concurrent.futures.Future[SampleResponse]":
         """Queue a request.
 
@@ -64,6 +65,7 @@ class Sampler:
             provenance=weights.session.provenance(params),
             prompt_logprobs=prompt_logprobs,
             report=report or SampleReport(),
+            on_token=on_token,
         )
         return self._add(weights.loaded, request)
 

@@ -1,7 +1,7 @@
 """Where do completions come from? A `SamplingClient`: token ids in, token ids and logprobs out."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias
 
@@ -15,6 +15,10 @@ from crucible.ports.training_client import SavedWeights
 StopReason: TypeAlias = Literal["stop", "length"]
 TopLogprobs: TypeAlias = tuple[tuple[int, float], ...]
 """(token id, logprob) of the likeliest tokens at one position, the likeliest first, equals by id."""
+
+OnToken: TypeAlias = Callable[[int, int], None]
+"""Told of a token when it is drawn: the number of its completion, and the token. In the backend's own thread: it is to
+return at once, and what it raises fails the request."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,12 +146,14 @@ class SamplingCapabilities:
     computes: False for a fake whose tokens follow no model.
     exact: a completion is a function of prompt, weights and seed, bit for bit, whatever is sampled beside it.
     report: gives what `SampleReport` asks for.
+    streams: tells of tokens while it draws them.
     """
 
     computes: bool = True
     exact: bool = True
     prompt_logprobs: bool = True
     report: bool = True
+    streams: bool = True
 
 
 class SamplingClient(Port):
@@ -182,15 +188,17 @@ class SamplingClient(Port):
         params: SamplingParams,
         prompt_logprobs: bool = False,
         report: SampleReport | None = None,
+        on_token: OnToken | None = None,
     ) -> Future[SampleResponse]:
         """Draw `num_samples` completions; sample i uses a seed derived from `params.seed` and i.
 
-        Requests are independent: none waits for another's end, and they may end in any order.
+        Requests are independent: none waits for another's end, and they may end in any order. `on_token` is told of
+        every token of the response, each completion's in order, before the future is done.
 
         Raises (through the future):
             ValueError: if the prompt is empty, a parameter is out of range, or prompt plus max_tokens
                 exceeds the model's context.
-            UnsupportedError: if `report` asks for what `capabilities()` lacks.
+            UnsupportedError: if `report` or `on_token` asks for what `capabilities()` lacks.
         """
 
     @abstractmethod

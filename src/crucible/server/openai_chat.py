@@ -7,6 +7,7 @@ from uuid import uuid4
 
 from crucible.ports.datum import ModelInput
 from crucible.ports.sampling_client import (
+    OnToken,
     SampledSequence,
     SampleReport,
     SamplingClient,
@@ -14,7 +15,8 @@ from crucible.ports.sampling_client import (
     SamplingSession,
 )
 from crucible.server.openai_errors import OpenAiError
-from crucible.server.openai_logprobs import chat_logprobs
+from crucible.server.openai_growing import Texts, certain
+from crucible.server.openai_logprobs import chat_logprobs, text_of_tokens
 from crucible.server.openai_models import Voice
 from crucible.server.openai_requests import ChatRequest
 from crucible.server.openai_texts import before_stop, usage_json
@@ -43,6 +45,7 @@ async def chat_choices(
     prompt: Sequence[int],
     asked: ChatRequest,
     params: SamplingParams,
+    on_token: OnToken | None = None,
 ) -> tuple[list[dict[str, Any]], dict[str, int], str]:
     """The choices, the usage, and the digest of the weights.
 
@@ -53,11 +56,28 @@ async def chat_choices(
     report = SampleReport(topk_sample_logprobs=top) if top else None
     async with opening as session:
         response = await sampling.sample(
-            session, ModelInput.from_ints(prompt), num_samples=asked.n or 1, params=params, report=report
+            session,
+            ModelInput.from_ints(prompt),
+            num_samples=asked.n or 1,
+            params=params,
+            report=report,
+            on_token=on_token,
         )
     choices = [choice_json(index, sequence, voice, asked) for index, sequence in enumerate(response.sequences)]
     drawn = sum(len(sequence.tokens) for sequence in response.sequences)
     return choices, usage_json(len(prompt), drawn), response.provenance.digest
+
+
+def certain_message(voice: Voice, stops: Sequence[str], tokens: Sequence[int]) -> Texts:
+    """Of a message that is being drawn, the texts as far as nothing that comes can change them."""
+    parsed = voice.renderer.parse_response(tokens)
+    if parsed.ended == "malformed" or calls_of(parsed.message):
+        return {}
+    texts = {"reasoning_content": certain(thinking_of(parsed.message), markup=True)}
+    if (end := voice.renderer.reasoning_end) and end not in text_of_tokens(voice.tokenizer, tokens):
+        return texts
+    ends = [*stops, *(end for end in voice.renderer.stop_sequences if isinstance(end, str))]
+    return texts | {"content": certain(text_of(parsed.message), ends, markup=True)}
 
 
 def choice_json(index: int, sequence: SampledSequence, voice: Voice, asked: ChatRequest) -> dict[str, Any]:

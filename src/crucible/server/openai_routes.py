@@ -1,7 +1,7 @@
 """Which of OpenAI's routes are there? Models, chat completions and completions, over base models and saved adapters."""
 
 import asyncio
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -14,12 +14,13 @@ from starlette.routing import Route
 from crucible.ports.sampling_client import SamplingParams
 from crucible.ports.tokenizer import Tokenizer
 from crucible.server.live import Live
-from crucible.server.openai_chat import chat_choices, chat_prompt
+from crucible.server.openai_chat import certain_message, chat_choices, chat_prompt
 from crucible.server.openai_errors import OpenAiError, openai_answered
+from crucible.server.openai_growing import Growing, Texts
 from crucible.server.openai_models import NamedModel, OpenAiModels
 from crucible.server.openai_requests import ChatRequest, CompletionRequest, read_request
-from crucible.server.openai_stream import chat_events, completion_events, streamed
-from crucible.server.openai_texts import completion_choices, completion_prompts
+from crucible.server.openai_stream import ChatEvents, Events, TextEvents, streamed
+from crucible.server.openai_texts import certain_text, completion_choices, completion_prompts
 
 _MOST_LISTED = 1000
 _COMPLETION_TOKENS = 16  # OpenAI's own default for a completion
@@ -72,15 +73,18 @@ class _OpenAi:
         stop = _stops(asked.stops, voice.renderer.stop_sequences, voice.tokenizer)
         params = _params(asked, max_tokens=most, stop=stop)
 
+        head = self._head("chat.completion", "chatcmpl", asked.model)
+        growing = self._growing(partial(certain_message, voice, asked.stops), asked, whole=bool(asked.logprobs))
+
         async def answer() -> dict[str, Any]:
             with self._counted(asked.n or 1):
                 choices, usage, digest = await chat_choices(
-                    self._served.sampling, self._models.session(model), voice, prompt, asked, params
+                    self._served.sampling, self._models.session(model), voice, prompt, asked, params, growing.on_token()
                 )
             self._count(usage)
-            return self._whole("chat.completion", "chatcmpl", asked.model, choices, usage, digest)
+            return _whole(head, choices, usage, digest)
 
-        return await _answered(asked, answer, chat_events)
+        return await _answered(asked, answer, growing, ChatEvents(head, include_usage=_usage_asked(asked)))
 
     async def complete(self, request: Request) -> Response:
         """POST /completions"""
@@ -94,15 +98,25 @@ class _OpenAi:
         if asked_tokens == 0 and not asked.echo:
             raise OpenAiError(400, "max_tokens: 0 asks for nothing, unless with echo", param="max_tokens")
 
+        head = self._head("text_completion", "cmpl", asked.model)
+        whole = bool(asked.echo) or asked.logprobs is not None or asked_tokens == 0
+        growing = self._growing(partial(certain_text, tokenizer, asked.stops), asked, whole=whole)
+
         async def answer() -> dict[str, Any]:
             with self._counted((asked.n or 1) * len(prompts)):
                 choices, usage, digest = await completion_choices(
-                    self._served.sampling, self._models.session(model), tokenizer, prompts, asked, params
+                    self._served.sampling,
+                    self._models.session(model),
+                    tokenizer,
+                    prompts,
+                    asked,
+                    params,
+                    growing.on_token,
                 )
             self._count(usage)
-            return self._whole("text_completion", "cmpl", asked.model, choices, usage, digest)
+            return _whole(head, choices, usage, digest)
 
-        return await _answered(asked, answer, completion_events)
+        return await _answered(asked, answer, growing, TextEvents(head, include_usage=_usage_asked(asked)))
 
     def _max_tokens(self, asked: int | None, default: int, prompt: Sequence[int], model: NamedModel) -> int:
         """What was asked for; else the default, or what the context has room for if that is less."""
@@ -130,29 +144,45 @@ class _OpenAi:
         self._served.meters.tokens_prompted += usage["prompt_tokens"]
         self._served.meters.tokens_sampled += usage["completion_tokens"]
 
-    def _whole(
-        self, kind: str, prefix: str, model: str, choices: Sequence[Any], usage: Mapping[str, int], digest: str
-    ) -> dict[str, Any]:
+    def _growing(
+        self, read: Callable[[Sequence[int]], Texts], asked: ChatRequest | CompletionRequest, *, whole: bool
+    ) -> Growing:
+        """whole: whether what is asked for is told at the end alone."""
+        streams = bool(asked.stream) and not whole and self._served.sampling.capabilities().streams
+        return Growing(read, streams=streams)
+
+    def _head(self, kind: str, prefix: str, model: str) -> dict[str, Any]:
         return {
             "id": f"{prefix}-{uuid4().hex}",
             "object": kind,
             "created": int(self._served.clock()),
             "model": model,
-            "system_fingerprint": f"fp_{digest[:12]}" if digest else None,
-            "choices": choices,
-            "usage": usage,
+            "system_fingerprint": None,
         }
+
+
+def _whole(head: Mapping[str, Any], choices: Sequence[Any], usage: Mapping[str, int], digest: str) -> dict[str, Any]:
+    return {
+        **head,
+        "system_fingerprint": f"fp_{digest[:12]}" if digest else None,
+        "choices": choices,
+        "usage": usage,
+    }
+
+
+def _usage_asked(asked: ChatRequest | CompletionRequest) -> bool:
+    return asked.stream_options is not None and asked.stream_options.include_usage
 
 
 async def _answered(
     asked: ChatRequest | CompletionRequest,
-    answer: Callable[[], Any],
-    events: Callable[..., Any],
+    answer: Callable[[], Coroutine[Any, Any, dict[str, Any]]],
+    growing: Growing,
+    events: Events,
 ) -> Response:
     if not asked.stream:
         return JSONResponse(await answer())
-    include = asked.stream_options is not None and asked.stream_options.include_usage
-    return streamed(answer(), events=partial(events, include_usage=include))
+    return streamed(answer(), growing=growing, events=events)
 
 
 def _params(asked: ChatRequest | CompletionRequest, *, max_tokens: int, stop: Any) -> SamplingParams:

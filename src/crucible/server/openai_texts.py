@@ -1,12 +1,13 @@
 """How do texts or token ids become completions, with the prompt before them where that is asked for?"""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, cast
 
 from crucible.ports.datum import ModelInput
 from crucible.ports.sampling_client import (
+    OnToken,
     SampledSequence,
     SampleReport,
     SampleResponse,
@@ -17,6 +18,7 @@ from crucible.ports.sampling_client import (
 )
 from crucible.ports.tokenizer import Tokenizer
 from crucible.server.openai_errors import OpenAiError
+from crucible.server.openai_growing import Texts, certain
 from crucible.server.openai_logprobs import completion_logprobs, text_of_tokens
 from crucible.server.openai_requests import CompletionRequest
 
@@ -48,8 +50,11 @@ async def completion_choices(
     prompts: Sequence[Sequence[int]],
     asked: CompletionRequest,
     params: SamplingParams,
+    on_token: Callable[[int], OnToken | None] = lambda _: None,
 ) -> tuple[list[dict[str, Any]], dict[str, int], str]:
     """The choices, the usage, and the digest of the weights.
+
+    on_token: for the choices from that number on.
 
     Raises:
         ValueError, PortError: as `SamplingClient.sample`.
@@ -66,8 +71,9 @@ async def completion_choices(
                 params=params,
                 prompt_logprobs=scored,
                 report=report,
+                on_token=on_token(number * (asked.n or 1)),
             )
-            for prompt in prompts
+            for number, prompt in enumerate(prompts)
         ]
 
         async def wait(number: int) -> SampleResponse:
@@ -84,6 +90,12 @@ async def completion_choices(
     ]
     drawn = 0 if asked.max_tokens == 0 else sum(len(one.tokens) for each in responses for one in each.sequences)
     return choices, usage_json(sum(map(len, prompts)), drawn), responses[0].provenance.digest
+
+
+def certain_text(tokenizer: Tokenizer, stops: Sequence[str], tokens: Sequence[int]) -> Texts:
+    """Of a text that is being drawn, what nothing that comes can change."""
+    ended = bool(tokens) and tokens[-1] in tokenizer.eos_ids
+    return {"text": certain(text_of_tokens(tokenizer, tokens[:-1] if ended else tokens), stops)}
 
 
 def before_stop(text: str, stops: Sequence[str]) -> tuple[str, bool]:

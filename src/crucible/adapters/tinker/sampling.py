@@ -10,10 +10,11 @@ from crucible.adapters.tinker.failures import Edge
 from crucible.adapters.tinker.futures import Sent, concurrent_of, settled
 from crucible.adapters.tinker.line import Line
 from crucible.adapters.tinker.service import Service
-from crucible.errors import CheckpointError, ForeignCheckpointError, ModelError, PortError
+from crucible.errors import CheckpointError, ForeignCheckpointError, ModelError, PortError, UnsupportedError
 from crucible.ports.datum import ModelInput
 from crucible.ports.future import Future
 from crucible.ports.sampling_client import (
+    OnToken,
     SampleReport,
     SampleResponse,
     SamplingCapabilities,
@@ -47,7 +48,7 @@ class TinkerSamplingClient(SamplingClient):
         self._openings = Line("crucible-tinker-openings", closed=self._closed)
 
     def capabilities(self) -> SamplingCapabilities:
-        return SamplingCapabilities(exact=self._service.options.exact)
+        return SamplingCapabilities(exact=self._service.options.exact, streams=False)
 
     def start_session(self, *, base_model: str | None = None, model_path: str | None = None) -> Future[SamplingSession]:
         return self._openings.submit(lambda: self._opened(base_model, model_path))
@@ -64,8 +65,11 @@ class TinkerSamplingClient(SamplingClient):
         params: SamplingParams,
         prompt_logprobs: bool = False,
         report: SampleReport | None = None,
+        on_token: OnToken | None = None,
     ) -> Future[SampleResponse]:
         def send() -> Sent[SampleResponse]:
+            if on_token is not None:
+                raise UnsupportedError.of("a Tinker service gives whole completions", fix="Wait for the response")
             from crucible.adapters.tinker.conversion import to_input, to_tensor
             from crucible.adapters.tinker.drawing import from_response, to_params
 

@@ -7,6 +7,7 @@ from crucible.engine.engine import Engine
 from crucible.ports.datum import ModelInput
 from crucible.ports.future import Future
 from crucible.ports.sampling_client import (
+    OnToken,
     SampleReport,
     SampleResponse,
     SamplingCapabilities,
@@ -49,6 +50,7 @@ class TorchSamplingClient(SamplingClient):
         params: SamplingParams,
         prompt_logprobs: bool = False,
         report: SampleReport | None = None,
+        on_token: OnToken | None = None,
     ) -> Future[SampleResponse]:
         return self._engine.sample(
             session,
@@ -60,6 +62,7 @@ class TorchSamplingClient(SamplingClient):
                 tokenizer=self._tokenizers.load(session.base_model),
                 prompt_logprobs=prompt_logprobs,
                 report=report,
+                on_token=on_token,
             ),
         )
 

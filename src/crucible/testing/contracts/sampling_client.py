@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from crucible.errors import CheckpointError, ModelError, PortError
+from crucible.errors import CheckpointError, ModelError, PortError, UnsupportedError
 from crucible.ports.datum import ModelInput
 from crucible.ports.sampling_client import SamplingClient, SamplingSession
 from crucible.testing.contracts.futures import outcomes
@@ -137,6 +137,23 @@ class SamplingClientContract(SamplingReports):
         beside = [client.sample(session, prompt, num_samples=3, params=asked) for _ in range(2)]
         assert [future.result(WAIT) for future in reversed(beside)] == [alone, alone]
         assert all(future.result(WAIT).sequences for future in crowd)
+
+    def test_a_request_is_told_of_its_tokens_as_they_are_drawn(
+        self, client: SamplingClient, session: SamplingSession, prompt: ModelInput
+    ) -> None:
+        told: dict[int, list[int]] = {0: [], 1: []}
+        asked = params(max_tokens=12)
+        future = client.sample(
+            session, prompt, num_samples=2, params=asked, on_token=lambda index, token: told[index].append(token)
+        )
+        if not client.capabilities().streams:
+            with pytest.raises(UnsupportedError):
+                future.result(WAIT)
+            return
+        response = future.result(WAIT)
+        assert [told[index] for index in (0, 1)] == [list(sequence.tokens) for sequence in response.sequences]
+        if client.capabilities().exact:
+            assert response == client.sample(session, prompt, num_samples=2, params=asked).result(WAIT)
 
     def test_samples_and_seeds_differ(
         self, client: SamplingClient, session: SamplingSession, prompt: ModelInput

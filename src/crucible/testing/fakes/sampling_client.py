@@ -13,6 +13,7 @@ from crucible.errors import CheckpointError, ModelError, PortError
 from crucible.ports.datum import ModelInput
 from crucible.ports.future import Future
 from crucible.ports.sampling_client import (
+    OnToken,
     SampledSequence,
     SampleReport,
     SampleResponse,
@@ -80,6 +81,7 @@ class FakeSamplingClient(SamplingClient):
         params: SamplingParams,
         prompt_logprobs: bool = False,
         report: SampleReport | None = None,
+        on_token: OnToken | None = None,
     ) -> Future[SampleResponse]:
         asked = report or SampleReport()
 
@@ -92,6 +94,10 @@ class FakeSamplingClient(SamplingClient):
             _check_params(params, num_samples=num_samples, prompt_length=len(tokens), complaints=complaints)
             seed = params.seed if params.seed is not None else next(self._fresh_seeds)
             drawn = [self._draw(weights, tokens, params, seed, index) for index in range(num_samples)]
+            if on_token is not None:
+                for index, sequence in enumerate(drawn):
+                    for token in sequence.tokens:
+                        on_token(index, token)
             if k := asked.topk_sample_logprobs:
                 drawn = [self._with_likeliest(weights, tokens[-1], sequence, k) for sequence in drawn]
             last = asked.prompt_logprobs_last_n

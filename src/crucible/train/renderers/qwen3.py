@@ -171,6 +171,11 @@ class Qwen3Renderer(Qwen3InstructRenderer):
         """No, where reasoning is stripped from history."""
         return self.keeps_history
 
+    @property
+    def reasoning_end(self) -> str:
+        """See `Renderer`."""
+        return self.tags[1] if self.writes_thinking else ""
+
     def parts(self, message: Message) -> tuple[str, str]:
         """(reasoning, content) of an answer as the family writes them."""
         return split_thinking(thinking_of(message), self.said(message))

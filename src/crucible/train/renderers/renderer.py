@@ -187,6 +187,12 @@ class Renderer(ABC):
             else:
                 return example, trained
 
+    @property
+    def reasoning_end(self) -> str:
+        """What closes reasoning that an answer need not have opened: until it is there, what seems to be content may
+        turn out to be reasoning. Empty where there is no such thing."""
+        return ""
+
     @abstractmethod
     def parse_response(self, tokens: Sequence[int]) -> ParsedResponse:
         """The assistant's message in sampled tokens, its end of turn taken off. Never raises."""
