@@ -1,6 +1,7 @@
 """Do the routes beside the Tinker protocol tell of the engine's own weights what the protocol tells of them?"""
 
 import json
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import tinker
 from safetensors.numpy import load_file
 from tinker import types
 
+from crucible.server.openai_growing import Growing
 from serving import KEY, TINY_MODEL, Serving, leave
 
 PROMPT = [72, 101, 108, 108, 111]
@@ -141,6 +143,21 @@ def test_a_stream_tells_of_text_while_it_is_drawn(openai: httpx.Client, chat: bo
                 told[choice["index"]] += [text] if text else []
     assert ["".join(texts) for texts in told] == whole
     assert min(map(len, told)) > 2
+
+
+def test_a_stream_that_is_left_draws_no_further(
+    openai: httpx.Client, torch_server: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn, take = [], Growing._take
+    monkeypatch.setattr(Growing, "_take", lambda *given: (drawn.append(given), take(*given)))
+    asked = {"model": TINY_MODEL, "prompt": PROMPT, "n": 4, "seed": 1, "stop": ["no such text"], "stream": True}
+    with openai.stream("POST", "/completions", json=asked | {"max_tokens": 500}) as response:
+        told = next(json.loads(line[6:]) for line in response.iter_lines() if line.startswith("data: {"))
+    assert told["choices"][0]["text"]
+    while torch_server.served.sampling.statistics()["sequences_decoding"]:
+        time.sleep(0.01)
+    whole = openai.post("/completions", json=asked | {"max_tokens": 500, "stream": False}).json()
+    assert 0 < len(drawn) < whole["usage"]["completion_tokens"] / 2
 
 
 def test_a_run_trained_further_is_sampled_by_its_id_from_its_latest_weights(

@@ -4,6 +4,7 @@ Not collected with the other tests: `test_contracts_catch.py` runs this file and
 """
 
 import random
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -267,3 +268,20 @@ class TestScoresAllOfThePrompt(_Sampling):
             if last is not None and 0 < last < prompt.length:
                 report = replace(report, prompt_logprobs_last_n=None)
             return super().sample(session, prompt, report=report, **options)
+
+
+class TestTellsOfTheFirstCompletionAlone(_Sampling):
+    class broken(fakes.FakeSamplingClient):
+        def sample(self, session, prompt, *, on_token=None, **options):
+            first = on_token and (lambda index, token: None if index else on_token(index, token))
+            return super().sample(session, prompt, on_token=first, **options)
+
+
+class TestGoesOnWithoutItsListener(_Sampling):
+    class broken(fakes.FakeSamplingClient):
+        def sample(self, session, prompt, *, on_token=None, **options):
+            def heard(index, token):
+                with suppress(Exception):
+                    on_token(index, token)
+
+            return super().sample(session, prompt, on_token=on_token and heard, **options)

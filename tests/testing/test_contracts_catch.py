@@ -38,6 +38,8 @@ CAUGHT_BY = {
     "IgnoresTheReport": "test_a_report_that_does_not_fit_the_prompt_is_refused",
     "ShiftsTheTargets": "test_targets_are_scored_where_asked_for_and_zero_where_not",
     "ScoresAllOfThePrompt": "test_the_last_n_of_a_prompt_are_scored_as_in_the_whole",
+    "TellsOfTheFirstCompletionAlone": "test_a_request_is_told_of_its_tokens_as_they_are_drawn",
+    "GoesOnWithoutItsListener": "test_a_listener_that_raises_ends_its_own_request",
     "AddsBos": "test_encoding_adds_no_token_of_its_own",
     "ShufflesAnew": "test_a_shuffle_is_a_permutation_drawn_from_the_seed",
     "ClimbsOut": "test_a_key_that_is_no_relative_path_is_refused_by_every_method",

@@ -10,6 +10,7 @@ from crucible.engine.decoding_report import PromptReport
 from crucible.engine.decoding_request import DecodeRequest
 from crucible.engine.decoding_stops import StopRule, StopWatch
 from crucible.engine.kv_cache import PromptKv
+from crucible.engine.worker import CallersError
 from crucible.ports.sampling_client import SampledSequence, SampleResponse, StopReason, TopLogprobs
 
 
@@ -82,7 +83,10 @@ class LiveSequence:
         self._tokens.append(token)
         self._logprobs.append(distribution.logprob(token))
         if request.on_token is not None:
-            request.on_token(self.index, token)
+            try:
+                request.on_token(self.index, token)
+            except Exception as error:
+                raise CallersError(error) from error
         if request.report.topk_sample_logprobs:
             self._tops.append(distribution.likeliest(request.report.topk_sample_logprobs))
         if self._watch.complete(token):

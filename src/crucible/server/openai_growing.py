@@ -47,6 +47,7 @@ class Growing:
     def __init__(self, read: Callable[[Sequence[int]], Texts], *, streams: bool) -> None:
         self._read, self._streams = read, streams
         self._loop, self._drawn = asyncio.get_running_loop(), asyncio.Event()
+        self._left = False
         self._tokens: dict[int, list[int]] = {}
         self._seen: dict[int, int] = {}
         self._told: dict[int, dict[str, str]] = {}
@@ -58,6 +59,10 @@ class Growing:
     def begun(self, index: int) -> bool:
         """Whether some of an answer was told."""
         return bool(self._told.get(index))
+
+    def leave(self) -> None:
+        """Nobody listens any more: a request that still draws ends with its next token."""
+        self._left = True
 
     async def until(self, task: "asyncio.Task[Any]", *, seconds: float) -> AsyncGenerator[Mapping[int, Texts]]:
         """Until the task is done, what is new of each answer. Empty after so many seconds without."""
@@ -98,6 +103,8 @@ class Growing:
         return whole[len(told) :]
 
     def _take(self, first: int, index: int, token: int) -> None:
+        if self._left:
+            raise ConnectionAbortedError("the client of this stream is gone")
         self._tokens.setdefault(first + index, []).append(token)
         with suppress(RuntimeError):  # the server's loop has ended: nobody listens
             self._loop.call_soon_threadsafe(self._drawn.set)

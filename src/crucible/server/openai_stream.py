@@ -125,6 +125,7 @@ async def _told(work: Coroutine[Any, Any, Event], growing: Growing, events: Even
             yield _line(error_json(error)[0])
         yield _DONE
     finally:
-        task.cancel()  # the client is gone: what was submitted runs on, and nobody waits for it
+        growing.leave()  # the client is gone, or has everything
+        task.cancel()
         with suppress(asyncio.CancelledError, Exception):
             await task

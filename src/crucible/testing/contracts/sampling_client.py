@@ -155,6 +155,21 @@ class SamplingClientContract(SamplingReports):
         if client.capabilities().exact:
             assert response == client.sample(session, prompt, num_samples=2, params=asked).result(WAIT)
 
+    def test_a_listener_that_raises_ends_its_own_request(
+        self, client: SamplingClient, session: SamplingSession, prompt: ModelInput
+    ) -> None:
+        def listener(index: int, token: int) -> None:
+            raise ConnectionAbortedError(f"nobody listens to token {token} of {index}")
+
+        if not client.capabilities().streams:
+            return
+        beside = client.sample(session, prompt, params=params())
+        ended = client.sample(session, prompt, num_samples=2, params=params(), on_token=listener)
+        with pytest.raises(ConnectionAbortedError):
+            ended.result(WAIT)
+        assert beside.result(WAIT).sequences[0].tokens
+        assert client.sample(session, prompt, params=params()).result(WAIT).sequences[0].tokens
+
     def test_samples_and_seeds_differ(
         self, client: SamplingClient, session: SamplingSession, prompt: ModelInput
     ) -> None:
