@@ -9,13 +9,13 @@ from test_laws import answers, generated
 
 from crucible.errors import RendererError
 from crucible.ports.sampling_client import SampledSequence
-from crucible.server.openai_chat import certain_message, choice_json
-from crucible.server.openai_growing import certain
+from crucible.server.openai_chat import certain_texts, choice_json
 from crucible.server.openai_models import Voice
 from crucible.server.openai_requests import ChatRequest
 from crucible.server.openai_texts import before_stop
 from crucible.testing.fakes import FakeTokenizer
 from crucible.train.renderers import get_renderer
+from crucible.train.renderers.certain import certain_text
 
 laws = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 PARTS = st.sampled_from(
@@ -52,7 +52,7 @@ def told(voice: Voice, tokens: list[int], stops: tuple[str, ...] = ()) -> dict[s
 def assert_grows(voice: Voice, tokens: list[int], stops: tuple[str, ...] = ()) -> None:
     whole = told(voice, tokens, stops)
     for end in range(len(tokens) + 1):
-        for name, text in certain_message(voice, stops, tokens[:end]).items():
+        for name, text in certain_texts(voice.renderer, stops, tokens[:end]).items():
             unclosed = name == "reasoning_content" and not whole[name]  # it is content then
             assert unclosed or whole[name].startswith(text), (name, text, whole)
 
@@ -97,7 +97,7 @@ def test_most_of_a_plain_answer_is_told_before_its_end(name: str) -> None:
     voice = Voice(tokenizer=renderer.tokenizer, renderer=renderer)
     talk = Conversation(messages=(user("a"), assistant("2 < 3 and [4] are fine; so is this, at some length.")))
     tokens = generated(renderer, talk, 1)
-    assert len(certain_message(voice, (), tokens[:-4])["content"]) > 20
+    assert len(certain_texts(voice.renderer, (), tokens[:-4])["content"]) > 20
 
 
 def test_a_call_is_told_when_it_is_whole() -> None:
@@ -107,7 +107,7 @@ def test_a_call_is_told_when_it_is_whole() -> None:
         messages=(user("a"), assistant("I look.", call("get_weather", "a1", city="x"))), tools=(WEATHER,)
     )
     tokens = generated(renderer, talk, 1)
-    texts = {certain_message(voice, (), tokens[:end]).get("content", "") for end in range(len(tokens))}
+    texts = {certain_texts(voice.renderer, (), tokens[:end]).get("content", "") for end in range(len(tokens))}
     assert max(texts, key=len) == "I look."
 
 
@@ -115,4 +115,4 @@ def test_a_call_is_told_when_it_is_whole() -> None:
 def test_certain_text_is_how_every_longer_text_begins(parts: list[str], more: list[str]) -> None:
     stops = ("stop", "a b", "<t")
     begun, whole = "".join(parts), "".join([*parts, *more])
-    assert before_stop(whole, stops)[0].startswith(certain(begun, stops))
+    assert before_stop(whole, stops)[0].startswith(certain_text(begun, stops))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.live import Live
 from rich.panel import Panel
 from rich.text import Text
 
@@ -83,11 +84,19 @@ class _Talk:
         for name, partner in self._partners.items():
             history = self._histories[name]
             history.append({"role": "user", "content": text})
-            with self._console.status(f"{name} is writing"):
+            # Live: in a terminal alone, and gone when the whole answer is printed.
+            with Live(_panel("", f"{name} is writing"), console=self._console, transient=True) as live:
                 answer = await partner.reply(
-                    history, max_tokens=self._max_tokens, temperature=self._temperature, seed=self._seed
+                    history,
+                    max_tokens=self._max_tokens,
+                    temperature=self._temperature,
+                    seed=self._seed,
+                    on_text=lambda text, live=live, title=f"{name} is writing": live.update(_panel(text, title)),
                 )
             history.append(answer.message)
             note = "" if answer.ended in ("stop", "eos") else f" (ended: {answer.ended})"
-            content = answer.message["content"]
-            self._console.print(Panel(Text(str(content)), title=f"{name}{note}", title_align="left"))
+            self._console.print(_panel(str(answer.message["content"]), f"{name}{note}"))
+
+
+def _panel(text: str, title: str) -> Panel:
+    return Panel(Text(text), title=title, title_align="left")

@@ -1,6 +1,7 @@
 """How does one talk to the weights that a run left?"""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from crucible.ports import SamplingClient
@@ -9,6 +10,9 @@ from crucible.runtime.finished import FinishedRun
 from crucible.runtime.wiring import Wiring
 from crucible.train.messages import Message
 from crucible.train.renderers import ParsedResponse, Renderer, get_renderer
+from crucible.train.renderers.certain import certain_message
+
+_SECONDS_BETWEEN = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +31,12 @@ class Partner:
         temperature: float = 0.7,
         top_p: float = 1.0,
         seed: int | None = None,
+        on_text: Callable[[str], None] | None = None,
     ) -> ParsedResponse:
         """The next assistant message; with a seed, the same one each time.
+
+        on_text: told now and then, while it is drawn, of its content as far as that is certain, where the backend tells
+            of its tokens.
 
         Raises:
             ValueError: if the conversation plus max_tokens exceeds the model's context.
@@ -41,8 +49,18 @@ class Partner:
             stop=self.renderer.stop_sequences,
         )
         prompt = self.renderer.build_generation_prompt(messages)
-        response = await self.sampling.sample(self.session, prompt, params=params)
-        return self.renderer.parse_response(response.sequences[0].tokens)
+        if on_text is None or not self.sampling.capabilities().streams:
+            response = await self.sampling.sample(self.session, prompt, params=params)
+            return self.renderer.parse_response(response.sequences[0].tokens)
+        drawn: list[int] = []
+        asked = self.sampling.sample(self.session, prompt, params=params, on_token=lambda _, token: drawn.append(token))
+        told = 0
+        while not asked.done():
+            if len(drawn) > told:
+                told = len(drawn)
+                on_text(certain_message(self.renderer, drawn[:told])[1])
+            await asyncio.sleep(_SECONDS_BETWEEN)
+        return self.renderer.parse_response((await asked).sequences[0].tokens)
 
     async def leave(self) -> None:
         """Free the weights."""

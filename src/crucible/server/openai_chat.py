@@ -15,13 +15,14 @@ from crucible.ports.sampling_client import (
     SamplingSession,
 )
 from crucible.server.openai_errors import OpenAiError
-from crucible.server.openai_growing import Texts, certain
-from crucible.server.openai_logprobs import chat_logprobs, text_of_tokens
+from crucible.server.openai_growing import Texts
+from crucible.server.openai_logprobs import chat_logprobs
 from crucible.server.openai_models import Voice
 from crucible.server.openai_requests import ChatRequest
 from crucible.server.openai_texts import before_stop, usage_json
 from crucible.train.messages import Message, Tool, calls_of, text_of, thinking_of
 from crucible.train.renderers import Renderer
+from crucible.train.renderers.certain import certain_message
 
 
 def chat_prompt(renderer: Renderer, asked: ChatRequest) -> list[int]:
@@ -68,16 +69,10 @@ async def chat_choices(
     return choices, usage_json(len(prompt), drawn), response.provenance.digest
 
 
-def certain_message(voice: Voice, stops: Sequence[str], tokens: Sequence[int]) -> Texts:
+def certain_texts(renderer: Renderer, stops: Sequence[str], tokens: Sequence[int]) -> Texts:
     """Of a message that is being drawn, the texts as far as nothing that comes can change them."""
-    parsed = voice.renderer.parse_response(tokens)
-    if parsed.ended == "malformed" or calls_of(parsed.message):
-        return {}
-    texts = {"reasoning_content": certain(thinking_of(parsed.message), markup=True)}
-    if (end := voice.renderer.reasoning_end) and end not in text_of_tokens(voice.tokenizer, tokens):
-        return texts
-    ends = [*stops, *(end for end in voice.renderer.stop_sequences if isinstance(end, str))]
-    return texts | {"content": certain(text_of(parsed.message), ends, markup=True)}
+    reasoning, content = certain_message(renderer, tokens, stops)
+    return {"reasoning_content": reasoning, "content": content}
 
 
 def choice_json(index: int, sequence: SampledSequence, voice: Voice, asked: ChatRequest) -> dict[str, Any]:

@@ -1,8 +1,4 @@
-"""What can be said of answers while they are drawn? What nothing that is drawn next can take back.
-
-Text that may be the beginning of something else is held back until it is known: of a stop string, of a tool call, of a
-tag, of a character whose bytes are not all there; and white space, which may be the end.
-"""
+"""What of answers was told already, while they are drawn?"""
 
 import asyncio
 import time
@@ -19,22 +15,6 @@ Texts: TypeAlias = Mapping[str, str]
 
 _SECONDS_BETWEEN = 0.05
 """Least time between two events of one answer."""
-
-_MARKS = ("<tool_call>", "<think>", "</think>", "<function=", "<|", "<\uff5c", "[TOOL_CALLS]")
-"""What a convention's markup begins with: from there on a text may turn out to be none."""
-
-
-def certain(text: str, stops: Sequence[str] = (), *, markup: bool = False) -> str:
-    """The beginning of a text to which more may come, as far as it will stay.
-
-    stops: what ends the text, and is not in it. markup: whether some of it may turn out to be tags or a call.
-    """
-    if markup and text.lstrip().startswith("{"):  # a call in bare JSON
-        return ""
-    for mark in (*stops, *(_MARKS if markup else ())):
-        found = text.find(mark)
-        text = text[:found] if found >= 0 else text[: len(text) - _begun(text, mark)]
-    return text.rstrip("\ufffd").rstrip()
 
 
 class Growing:
@@ -125,8 +105,3 @@ class Growing:
             if fresh:
                 news[index] = fresh
         return news
-
-
-def _begun(text: str, mark: str) -> int:
-    """Characters at the text's end that are how the mark begins."""
-    return next((size for size in range(min(len(mark) - 1, len(text)), 0, -1) if text.endswith(mark[:size])), 0)

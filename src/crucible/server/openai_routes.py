@@ -13,14 +13,15 @@ from starlette.routing import Route
 
 from crucible.ports.sampling_client import SamplingParams
 from crucible.ports.tokenizer import Tokenizer
+from crucible.server import openai_chat, openai_texts
 from crucible.server.live import Live
-from crucible.server.openai_chat import certain_message, chat_choices, chat_prompt
+from crucible.server.openai_chat import chat_choices, chat_prompt
 from crucible.server.openai_errors import OpenAiError, openai_answered
 from crucible.server.openai_growing import Growing, Texts
 from crucible.server.openai_models import NamedModel, OpenAiModels
 from crucible.server.openai_requests import ChatRequest, CompletionRequest, read_request
 from crucible.server.openai_stream import ChatEvents, Events, TextEvents, streamed
-from crucible.server.openai_texts import certain_text, completion_choices, completion_prompts
+from crucible.server.openai_texts import completion_choices, completion_prompts
 
 _MOST_LISTED = 1000
 _COMPLETION_TOKENS = 16  # OpenAI's own default for a completion
@@ -74,7 +75,9 @@ class _OpenAi:
         params = _params(asked, max_tokens=most, stop=stop)
 
         head = self._head("chat.completion", "chatcmpl", asked.model)
-        growing = self._growing(partial(certain_message, voice, asked.stops), asked, whole=bool(asked.logprobs))
+        growing = self._growing(
+            partial(openai_chat.certain_texts, voice.renderer, asked.stops), asked, whole=bool(asked.logprobs)
+        )
 
         async def answer() -> dict[str, Any]:
             with self._counted(asked.n or 1):
@@ -100,7 +103,7 @@ class _OpenAi:
 
         head = self._head("text_completion", "cmpl", asked.model)
         whole = bool(asked.echo) or asked.logprobs is not None or asked_tokens == 0
-        growing = self._growing(partial(certain_text, tokenizer, asked.stops), asked, whole=whole)
+        growing = self._growing(partial(openai_texts.certain_texts, tokenizer, asked.stops), asked, whole=whole)
 
         async def answer() -> dict[str, Any]:
             with self._counted((asked.n or 1) * len(prompts)):

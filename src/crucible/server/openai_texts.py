@@ -18,9 +18,10 @@ from crucible.ports.sampling_client import (
 )
 from crucible.ports.tokenizer import Tokenizer
 from crucible.server.openai_errors import OpenAiError
-from crucible.server.openai_growing import Texts, certain
+from crucible.server.openai_growing import Texts
 from crucible.server.openai_logprobs import completion_logprobs, text_of_tokens
 from crucible.server.openai_requests import CompletionRequest
+from crucible.train.renderers.certain import certain_text
 
 _MOST_PROMPTS = 1024
 
@@ -92,10 +93,10 @@ async def completion_choices(
     return choices, usage_json(sum(map(len, prompts)), drawn), responses[0].provenance.digest
 
 
-def certain_text(tokenizer: Tokenizer, stops: Sequence[str], tokens: Sequence[int]) -> Texts:
+def certain_texts(tokenizer: Tokenizer, stops: Sequence[str], tokens: Sequence[int]) -> Texts:
     """Of a text that is being drawn, what nothing that comes can change."""
     ended = bool(tokens) and tokens[-1] in tokenizer.eos_ids
-    return {"text": certain(text_of_tokens(tokenizer, tokens[:-1] if ended else tokens), stops)}
+    return {"text": certain_text(text_of_tokens(tokenizer, tokens[:-1] if ended else tokens), stops)}
 
 
 def before_stop(text: str, stops: Sequence[str]) -> tuple[str, bool]:
