@@ -103,10 +103,10 @@ def test_what_was_not_sampled_has_zeros_everywhere_and_the_engine_takes_it(
 
 @given(episodes())
 def test_no_part_continues_the_one_before_it(trajectory: Trajectory) -> None:
+    empty = any(not turn.action.tokens for turn in trajectory.transitions)
     for one, other in pairwise(datums_of(trajectory)):
-        assert other.sequence.to_ints()[: len(one.sequence.to_ints())] != one.sequence.to_ints() or any(
-            not turn.action.tokens for turn in trajectory.transitions
-        )
+        before, seen = one.sequence.to_ints(), trajectory.transitions[other.turns[0]].observation.to_ints()
+        assert empty or seen[: len(before)] != before
 
 
 def test_a_member_without_an_advantage_has_no_datum_and_the_others_keep_their_places() -> None:
